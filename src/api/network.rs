@@ -1,0 +1,102 @@
+//! Network interfaces (contract section 4).
+
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Api, blocking, body::Query, error::Failure};
+use crate::{
+    error::Error,
+    types::{Invalid, network},
+};
+
+/// A network interface and the services that are offered on it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Network {
+    /// MAC address without separators, made unique for links that share one.
+    id: String,
+    /// Name of the interface.
+    name: String,
+    /// MAC address without separators.
+    hw_addr: String,
+    /// IPv4 addresses.
+    #[schema(value_type = Vec<String>)]
+    ip4_addrs: Vec<std::net::Ipv4Addr>,
+    /// IPv6 addresses.
+    #[schema(value_type = Vec<String>)]
+    ip6_addrs: Vec<std::net::Ipv6Addr>,
+    /// Of `mgmt`, `nfs`, `smb`, `iscsi`, `repl`, in this order.
+    services: Vec<&'static str>,
+}
+
+impl From<network::Network> for Network {
+    fn from(network: network::Network) -> Self {
+        let link = network.interface;
+        Network {
+            id: link.id,
+            name: link.name,
+            hw_addr: link.hw_addr,
+            ip4_addrs: link.ip4_addrs,
+            ip6_addrs: link.ip6_addrs,
+            services: network.services.into_iter().map(network::Service::word).collect(),
+        }
+    }
+}
+
+/// All interfaces but the loopback.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct NetworkList {
+    networks: Vec<Network>,
+    total: usize,
+}
+
+/// Parameters that ask for one interface.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct NetworkLookup {
+    /// Answer with the interface of this id.
+    id: Option<String>,
+    /// Answer with the interface of this name.
+    name: Option<String>,
+}
+
+/// Get network interfaces
+///
+/// With `id` or `name` the answer is that one interface, or 404.
+#[utoipa::path(get, path = "/api/network", operation_id = "listNetworks", tag = "network", params(NetworkLookup),
+    responses((status = 200, description = "The interfaces, or the one asked for", body = NetworkAnswer)))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(lookup): Query<NetworkLookup>,
+) -> Result<axum::Json<NetworkAnswer>, Failure> {
+    let answer = blocking(&api, move |engine| match (lookup.id, lookup.name) {
+        (Some(_), Some(_)) => Err(Invalid::new("id", "give either id or name, not both").into()),
+        (Some(id), None) => Ok(NetworkAnswer::One(engine.network(&id)?.into())),
+        (None, Some(name)) => {
+            let found = engine.networks()?.into_iter().find(|network| network.interface.name == name);
+            Ok(NetworkAnswer::One(found.ok_or_else(|| Error::not_found("network interface", name))?.into()))
+        }
+        (None, None) => {
+            let networks: Vec<_> = engine.networks()?.into_iter().map(Network::from).collect();
+            Ok(NetworkAnswer::List(NetworkList { total: networks.len(), networks }))
+        }
+    });
+    Ok(axum::Json(answer.await?))
+}
+
+/// Get a network interface
+#[utoipa::path(get, path = "/api/network/{id}", operation_id = "getNetwork", tag = "network",
+    params(("id" = String, Path, description = "Id of the interface")),
+    responses((status = 200, description = "The interface", body = Network)))]
+pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<axum::Json<Network>, Failure> {
+    let network = blocking(&api, move |engine| engine.network(&id)).await?;
+    Ok(axum::Json(network.into()))
+}
+
+/// All interfaces, or one.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum NetworkAnswer {
+    List(NetworkList),
+    One(Network),
+}

@@ -1,0 +1,63 @@
+//! Rows of the journal.
+
+use rusqlite::{Transaction, params};
+
+use super::Result;
+use crate::types::Epoch;
+
+/// An operation that was begun and has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationRow {
+    /// Its number.
+    pub id: i64,
+    /// JSON of the operation.
+    pub parameters: String,
+}
+
+/// What is written when an operation begins.
+#[derive(Debug, Clone, Copy)]
+pub struct NewOperation<'a> {
+    /// What it does.
+    pub verb: &'a str,
+    /// To what, `pool 1`.
+    pub subject: &'a str,
+    /// JSON of the operation.
+    pub parameters: &'a str,
+    /// Who asked.
+    pub user: &'a str,
+    /// In which request.
+    pub request_id: &'a str,
+}
+
+/// Begins an operation.
+pub fn insert(transaction: &Transaction<'_>, new: NewOperation<'_>, now: Epoch) -> Result<i64> {
+    transaction.execute(
+        "INSERT INTO operation (verb, subject, parameters, user, request_id, state, time_started) \
+         VALUES (?1, ?2, ?3, ?4, ?5, 'running', ?6)",
+        params![new.verb, new.subject, new.parameters, new.user, new.request_id, now.0],
+    )?;
+    Ok(transaction.last_insert_rowid())
+}
+
+/// Ends an operation, with a message when it failed.
+pub fn end(transaction: &Transaction<'_>, id: i64, failure: Option<&str>, now: Epoch) -> Result<()> {
+    let state = if failure.is_some() { "failed" } else { "done" };
+    transaction.execute(
+        "UPDATE operation SET state = ?2, message = ?3, time_ended = ?4 WHERE id = ?1",
+        params![id, state, failure, now.0],
+    )?;
+    Ok(())
+}
+
+/// Operations that have not ended, the youngest first: one that was begun by another ends before it.
+pub fn unfinished(view: &Transaction<'_>) -> Result<Vec<OperationRow>> {
+    let mut statement =
+        view.prepare("SELECT id, parameters FROM operation WHERE state = 'running' ORDER BY id DESC")?;
+    let rows = statement.query_map([], |row| Ok(OperationRow { id: row.get(0)?, parameters: row.get(1)? }))?;
+    Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+}
+
+/// Removes operations that ended before `before`, so that the journal doesn't grow for ever.
+pub fn prune(transaction: &Transaction<'_>, before: Epoch) -> Result<usize> {
+    Ok(transaction.execute("DELETE FROM operation WHERE state <> 'running' AND time_ended < ?1", [before.0])?)
+}

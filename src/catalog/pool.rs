@@ -1,0 +1,172 @@
+//! Rows of pools.
+
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+
+use super::{Error, Result};
+use crate::types::{
+    Epoch, Name, PoolId,
+    pool::{PoolOptions, PoolType},
+};
+
+/// Where a row is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowState {
+    /// Its operation is making it; nobody sees it yet.
+    Creating,
+    /// There.
+    Ready,
+    /// Its operation is removing it.
+    Deleting,
+}
+
+impl RowState {
+    fn word(self) -> &'static str {
+        match self {
+            RowState::Creating => "creating",
+            RowState::Ready => "ready",
+            RowState::Deleting => "deleting",
+        }
+    }
+}
+
+/// Paths by group, in the order in which they are shown.
+pub type DiskGroups = Vec<(String, Vec<String>)>;
+
+/// A pool as the catalog knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolRow {
+    /// Its number.
+    pub id: PoolId,
+    /// Its name.
+    pub name: Name,
+    /// Where it is in its life.
+    pub state: RowState,
+    /// ZFS guid, once it is made.
+    pub guid: Option<u64>,
+    /// Redundancy.
+    pub pool_type: PoolType,
+    /// Options last asked for.
+    pub options: PoolOptions,
+    /// Its disks as last seen.
+    pub disks: DiskGroups,
+    /// Made at.
+    pub created: Epoch,
+    /// Last changed by a client at.
+    pub updated: Epoch,
+}
+
+const COLUMNS: &str = "id, name, state, guid, pool_type, compression, deduplication, syncwrite, disks, \
+                       time_created, time_updated";
+
+type Columns = (i64, String, String, Option<String>, String, PoolOptions, String, i64, i64);
+
+fn columns(row: &Row<'_>) -> rusqlite::Result<Columns> {
+    let options = PoolOptions { compression: row.get(5)?, deduplication: row.get(6)?, syncwrite: row.get(7)? };
+    Ok((
+        row.get(0)?,
+        row.get(1)?,
+        row.get(2)?,
+        row.get(3)?,
+        row.get(4)?,
+        options,
+        row.get(8)?,
+        row.get(9)?,
+        row.get(10)?,
+    ))
+}
+
+fn decode((id, name, state, guid, pool_type, options, disks, created, updated): Columns) -> Result<PoolRow> {
+    let fault = |what: &str| Error::Content(format!("pool {id}: {what}"));
+    Ok(PoolRow {
+        id: PoolId(id),
+        name: Name::new(name).map_err(|_| fault("name"))?,
+        state: [RowState::Creating, RowState::Ready, RowState::Deleting]
+            .into_iter()
+            .find(|known| known.word() == state)
+            .ok_or_else(|| fault("state"))?,
+        guid: guid.map(|text| text.parse().map_err(|_| fault("guid"))).transpose()?,
+        pool_type: PoolType::from_word(&pool_type).map_err(|_| fault("pool_type"))?,
+        options,
+        disks: serde_json::from_str(&disks).map_err(|_| fault("disks"))?,
+        created: Epoch(created),
+        updated: Epoch(updated),
+    })
+}
+
+fn groups_text(disks: &DiskGroups) -> Result<String> {
+    serde_json::to_string(disks).map_err(|error| Error::Content(error.to_string()))
+}
+
+/// Every row, by id.
+pub fn all(view: &Transaction<'_>) -> Result<Vec<PoolRow>> {
+    let mut statement = view.prepare_cached(&format!("SELECT {COLUMNS} FROM pool ORDER BY id"))?;
+    let rows = statement.query_map([], columns)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    rows.into_iter().map(decode).collect()
+}
+
+/// One row.
+pub fn find(view: &Transaction<'_>, id: PoolId) -> Result<Option<PoolRow>> {
+    let mut statement = view.prepare_cached(&format!("SELECT {COLUMNS} FROM pool WHERE id = ?1"))?;
+    statement.query_row([id.0], columns).optional()?.map(decode).transpose()
+}
+
+/// The row with this name.
+pub fn find_name(view: &Transaction<'_>, name: &str) -> Result<Option<PoolRow>> {
+    let mut statement = view.prepare_cached(&format!("SELECT {COLUMNS} FROM pool WHERE name = ?1"))?;
+    statement.query_row([name], columns).optional()?.map(decode).transpose()
+}
+
+/// A new row in state `creating`.
+pub fn insert(
+    transaction: &Transaction<'_>,
+    name: &Name,
+    pool_type: PoolType,
+    options: PoolOptions,
+    now: Epoch,
+) -> Result<PoolId> {
+    transaction.execute(
+        "INSERT INTO pool (name, state, pool_type, compression, deduplication, syncwrite, disks, time_created, \
+         time_updated) VALUES (?1, 'creating', ?2, ?3, ?4, ?5, '[]', ?6, ?6)",
+        params![name.as_str(), pool_type.word(), options.compression, options.deduplication, options.syncwrite, now.0],
+    )?;
+    Ok(PoolId(transaction.last_insert_rowid()))
+}
+
+/// The pool is there, with this guid.
+pub fn set_ready(transaction: &Transaction<'_>, id: PoolId, guid: u64) -> Result<()> {
+    transaction.execute("UPDATE pool SET state = 'ready', guid = ?2 WHERE id = ?1", params![id.0, guid.to_string()])?;
+    Ok(())
+}
+
+/// Moves a row on (or back) in its life.
+pub fn set_state(transaction: &Transaction<'_>, id: PoolId, state: RowState) -> Result<()> {
+    transaction.execute("UPDATE pool SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
+    Ok(())
+}
+
+/// Disks as last seen.
+pub fn set_disks(transaction: &Transaction<'_>, id: PoolId, disks: &DiskGroups) -> Result<()> {
+    transaction.execute("UPDATE pool SET disks = ?2 WHERE id = ?1", params![id.0, groups_text(disks)?])?;
+    Ok(())
+}
+
+/// Name and options, changed by a client.
+pub fn set_properties(transaction: &Transaction<'_>, id: PoolId, name: &Name, options: PoolOptions) -> Result<()> {
+    transaction.execute(
+        "UPDATE pool SET name = ?2, compression = ?3, deduplication = ?4, syncwrite = ?5 WHERE id = ?1",
+        params![id.0, name.as_str(), options.compression, options.deduplication, options.syncwrite],
+    )?;
+    Ok(())
+}
+
+/// A client changed the pool now.
+pub fn touch(transaction: &Transaction<'_>, id: PoolId, now: Epoch) -> Result<()> {
+    transaction.execute("UPDATE pool SET time_updated = ?2 WHERE id = ?1", params![id.0, now.0])?;
+    Ok(())
+}
+
+/// The pool is gone.
+pub fn delete(transaction: &Transaction<'_>, id: PoolId) -> Result<()> {
+    transaction.execute("DELETE FROM pool WHERE id = ?1", [id.0])?;
+    Ok(())
+}

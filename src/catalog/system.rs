@@ -1,0 +1,56 @@
+//! The row of the appliance itself.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::{Error, Result};
+use crate::types::{Epoch, SystemId, system::InitStatus};
+
+/// The appliance as the catalog knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemRow {
+    /// Its identity, made with the catalog.
+    pub id: SystemId,
+    /// How far `init` has come.
+    pub init_status: InitStatus,
+    /// Why it failed.
+    pub init_message: Option<String>,
+    /// Whether more than one pool is allowed.
+    pub multipool: bool,
+}
+
+/// The row, when it has been made.
+pub fn find(view: &Transaction<'_>) -> Result<Option<SystemRow>> {
+    let columns = view
+        .query_row("SELECT id, init_status, init_message, multipool FROM system", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
+        })
+        .optional()?;
+    let Some((id, status, init_message, multipool)) = columns else { return Ok(None) };
+    Ok(Some(SystemRow {
+        id: id.parse().map_err(|_| Error::Content(format!("system id {id:?}")))?,
+        init_status: InitStatus::from_word(&status).ok_or_else(|| Error::Content(format!("init status {status:?}")))?,
+        init_message,
+        multipool,
+    }))
+}
+
+/// Makes the row.
+pub fn insert(transaction: &Transaction<'_>, id: &SystemId, now: Epoch) -> Result<()> {
+    transaction.execute(
+        "INSERT INTO system (one, id, init_status, multipool, time_created) VALUES (1, ?1, ?2, 0, ?3)",
+        params![id.as_str(), InitStatus::NotInitialized.word(), now.0],
+    )?;
+    Ok(())
+}
+
+/// Sets how far `init` has come.
+pub fn set_init(transaction: &Transaction<'_>, status: InitStatus, message: Option<&str>) -> Result<()> {
+    transaction.execute("UPDATE system SET init_status = ?1, init_message = ?2", params![status.word(), message])?;
+    Ok(())
+}
+
+/// Sets whether more than one pool is allowed.
+pub fn set_multipool(transaction: &Transaction<'_>, multipool: bool) -> Result<()> {
+    transaction.execute("UPDATE system SET multipool = ?1", params![multipool])?;
+    Ok(())
+}

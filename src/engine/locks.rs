@@ -1,0 +1,124 @@
+//! Locks per object: requests on one object are ordered, requests on others don't wait.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{Error, Result},
+    types::{PoolId, disk::DiskUuid},
+};
+
+/// How long a request waits for the one before it. What takes longer is a long operation, and says so by 409.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Something that only one operation at a time may change.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// `init`.
+    System,
+    /// A pool.
+    Pool(PoolId),
+    /// A disk that is being put into a pool or taken out of it.
+    Disk(DiskUuid),
+    /// An OS account.
+    User(String),
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Key::System => formatter.write_str("the system"),
+            Key::Pool(id) => write!(formatter, "pool {id}"),
+            Key::Disk(uuid) => write!(formatter, "disk {uuid}"),
+            Key::User(name) => write!(formatter, "user {name}"),
+        }
+    }
+}
+
+/// Which keys are held, and by what.
+#[derive(Default)]
+pub struct Locks {
+    held: Mutex<HashMap<Key, &'static str>>,
+    freed: Condvar,
+}
+
+/// Keys that are held until this is dropped.
+#[must_use]
+pub struct Guard<'a> {
+    locks: &'a Locks,
+    keys: Vec<Key>,
+}
+
+impl Locks {
+    /// Takes all `keys` at once (so that two requests can't wait for each other) for `work`, named in the error that
+    /// others get. Waits a short while for those who hold them.
+    pub fn acquire(&self, mut keys: Vec<Key>, work: &'static str) -> Result<Guard<'_>> {
+        self.acquire_within(&mut keys, work, PATIENCE)?;
+        Ok(Guard { locks: self, keys })
+    }
+
+    fn acquire_within(&self, keys: &mut Vec<Key>, work: &'static str, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        let mut held = self.lock();
+        while let Some((key, holder)) = keys.iter().find_map(|key| held.get_key_value(key)) {
+            let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                return Err(Error::Busy(format!("{key} is busy with {holder}; try again when that has ended")));
+            };
+            held = self.freed.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        keys.retain(|key| held.insert(key.clone(), work).is_none());
+        Ok(())
+    }
+
+    /// Whether anyone holds `key` now.
+    pub fn is_held(&self, key: &Key) -> bool {
+        self.lock().contains_key(key)
+    }
+
+    /// The map is consistent after each statement, so a panic elsewhere doesn't spoil it.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, &'static str>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        let mut held = self.locks.lock();
+        for key in &self.keys {
+            held.remove(key);
+        }
+        self.locks.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_key_is_busy_and_names_its_holder() {
+        let locks = Locks::default();
+        let guard = locks.acquire(vec![Key::Pool(PoolId(1)), Key::Pool(PoolId(1))], "the deletion").unwrap();
+        let busy = locks.acquire_within(&mut vec![Key::Pool(PoolId(1))], "x", Duration::ZERO).unwrap_err();
+        assert!(busy.to_string().contains("pool 1 is busy with the deletion"), "{busy}");
+        assert!(locks.acquire_within(&mut vec![Key::Pool(PoolId(2))], "x", Duration::ZERO).is_ok());
+        drop(guard);
+        assert!(locks.acquire(vec![Key::Pool(PoolId(1))], "x").is_ok());
+    }
+
+    #[test]
+    fn who_waits_gets_it_when_it_is_freed() {
+        let locks = Locks::default();
+        let guard = locks.acquire(vec![Key::System], "first").unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| locks.acquire(vec![Key::System], "second").map(drop));
+            std::thread::sleep(Duration::from_millis(50));
+            drop(guard);
+            assert!(second.join().unwrap().is_ok());
+        });
+    }
+}

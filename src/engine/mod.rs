@@ -1,0 +1,80 @@
+//! What the appliance does. Synchronous: handlers reach it through `api::blocking()`.
+//!
+//! Every change of pools is an [`operation`]: it is written to the journal before its first effect, may be run again
+//! from the top, and ends in the same transaction as its last row change. Changes hold [`locks`] on what they touch.
+
+mod disk;
+pub mod locks;
+mod network;
+pub mod operation;
+mod pool;
+mod pool_change;
+mod pool_create;
+mod pool_delete;
+mod startup;
+mod system;
+mod target;
+mod upkeep;
+mod user;
+
+use std::sync::{Arc, Mutex, mpsc};
+
+pub use target::Target;
+
+use crate::{
+    catalog::Catalog,
+    config::Config,
+    error::Result,
+    os::{Machine, Zfs},
+    types::{Epoch, SystemId},
+};
+
+/// Who asked for a change, for the journal and the log.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// User name; `root` on the Unix socket; `system` for upkeep and recovery.
+    pub user: String,
+    /// Id of the request.
+    pub request_id: String,
+}
+
+impl Caller {
+    /// The appliance itself.
+    fn system(reason: &str) -> Self {
+        Caller { user: "system".to_owned(), request_id: reason.to_owned() }
+    }
+}
+
+/// The appliance.
+pub struct Engine {
+    catalog: Catalog,
+    zfs: Arc<dyn Zfs>,
+    machine: Arc<dyn Machine>,
+    config: Config,
+    id: SystemId,
+    locks: locks::Locks,
+    running: operation::Running,
+    /// Ends the upkeep thread when it is dropped.
+    upkeep: Mutex<Option<mpsc::Sender<()>>>,
+}
+
+impl Engine {
+    /// An appliance on this catalog and system. A new catalog gets the identity of a new appliance.
+    pub fn new(catalog: Catalog, zfs: Arc<dyn Zfs>, machine: Arc<dyn Machine>, config: Config) -> Result<Arc<Self>> {
+        let id = system::identity(&catalog, machine.now())?;
+        Ok(Arc::new(Engine {
+            catalog,
+            zfs,
+            machine,
+            config,
+            id,
+            locks: locks::Locks::default(),
+            running: operation::Running::default(),
+            upkeep: Mutex::default(),
+        }))
+    }
+
+    fn now(&self) -> Epoch {
+        self.machine.now()
+    }
+}

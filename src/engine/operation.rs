@@ -1,0 +1,280 @@
+//! Operations: the journal, and what happens after a crash.
+//!
+//! 1. [`Engine::begin`] commits the operation's row together with the first row change, before the first effect.
+//! 2. [`Engine::carry_out`] does the work. It may be run again from the top: it looks, and does what is missing.
+//! 3. The last row change and the end of the operation are one transaction ([`Engine::finish`]).
+//! 4. If the work fails, [`Engine::give_up`] takes it back: a failed create turns into the delete.
+//!
+//! At start-up [`Engine::recover`] drives every operation that has not ended through 2 to 4.
+
+use std::{
+    sync::{Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rusqlite::Transaction;
+use serde::{Deserialize, Serialize};
+
+use super::{Caller, Engine};
+use crate::{
+    catalog,
+    error::{Error, Result},
+    types::{
+        Name, PoolId,
+        pool::{PoolOptions, VdevPlan, VdevRole},
+        system::InitRequest,
+    },
+};
+
+/// Every operation that changes more than one thing, with all it needs to be run again. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Operation {
+    /// `init`.
+    Initialize {
+        /// As it was asked for.
+        request: InitRequest,
+    },
+    /// A new pool.
+    CreatePool {
+        /// Its row.
+        pool: PoolId,
+        /// Its vdevs.
+        vdevs: Vec<VdevPlan>,
+        /// Whether groups or disks differ in size.
+        uneven: bool,
+    },
+    /// New name or options.
+    UpdatePool {
+        /// Which.
+        pool: PoolId,
+        /// Name and options as they were.
+        before: (Name, PoolOptions),
+        /// Name and options as they are to be.
+        after: (Name, PoolOptions),
+    },
+    /// Expansion, log, cache or spare disks.
+    AddDisks {
+        /// To which.
+        pool: PoolId,
+        /// The new vdevs.
+        vdevs: Vec<VdevPlan>,
+        /// Whether groups or disks differ in size.
+        uneven: bool,
+    },
+    /// Log, cache or spare disks go.
+    RemoveDisks {
+        /// From which.
+        pool: PoolId,
+        /// What they are.
+        role: VdevRole,
+        /// Names of the vdevs to remove, as ZFS has them.
+        vdevs: Vec<String>,
+        /// Paths of the disks, to be cleared afterwards.
+        paths: Vec<String>,
+    },
+    /// A disk takes the place of another.
+    ReplaceDisk {
+        /// In which pool.
+        pool: PoolId,
+        /// ZFS guid of the disk that goes: its path may be gone already.
+        old: u64,
+        /// Path of the disk that comes.
+        new: String,
+    },
+    /// A pool goes.
+    DeletePool {
+        /// Which.
+        pool: PoolId,
+        /// Paths of its disks, to be cleared afterwards.
+        paths: Vec<String>,
+    },
+}
+
+impl Operation {
+    /// What it does and to what, for the journal and the log.
+    fn verb_and_subject(&self) -> (&'static str, String) {
+        match self {
+            Operation::Initialize { .. } => ("initialize", "system".to_owned()),
+            Operation::CreatePool { pool, .. } => ("create_pool", format!("pool {pool}")),
+            Operation::UpdatePool { pool, .. } => ("update_pool", format!("pool {pool}")),
+            Operation::AddDisks { pool, .. } => ("add_disks", format!("pool {pool}")),
+            Operation::RemoveDisks { pool, .. } => ("remove_disks", format!("pool {pool}")),
+            Operation::ReplaceDisk { pool, .. } => ("replace_disk", format!("pool {pool}")),
+            Operation::DeletePool { pool, .. } => ("delete_pool", format!("pool {pool}")),
+        }
+    }
+}
+
+/// How many operations are running, so that a stop can wait for them.
+#[derive(Default)]
+pub struct Running {
+    count: Mutex<usize>,
+    ended: Condvar,
+}
+
+/// One running operation.
+struct Run<'a>(&'a Running);
+
+impl Running {
+    fn enter(&self) -> Run<'_> {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Run(self)
+    }
+
+    /// Waits until nothing runs, at most `limit`; tells whether it came to that.
+    fn wait_idle(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count > 0 {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
+            count = self.ended.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
+impl Engine {
+    /// Waits until no operation is running, at most `limit`; tells whether it came to that.
+    pub fn drain(&self, limit: Duration) -> bool {
+        self.stop_upkeep();
+        self.running.wait_idle(limit)
+    }
+
+    /// Writes an operation to the journal together with its first row change, and carries it out. `prepare` makes the
+    /// row change and tells what is to be done.
+    pub(super) fn perform(
+        &self,
+        caller: &Caller,
+        prepare: impl FnOnce(&Transaction<'_>) -> Result<Operation>,
+    ) -> Result<()> {
+        let _run = self.running.enter();
+        let (id, operation) = self.begin(caller, prepare)?;
+        self.carry_out_or_give_up(id, &operation)
+    }
+
+    /// The first half of [`Engine::perform`], for work that goes on in the background.
+    pub(super) fn begin(
+        &self,
+        caller: &Caller,
+        prepare: impl FnOnce(&Transaction<'_>) -> Result<Operation>,
+    ) -> Result<(i64, Operation)> {
+        self.catalog.write(|transaction| {
+            let operation = prepare(transaction)?;
+            let (verb, subject) = operation.verb_and_subject();
+            let parameters = serde_json::to_string(&operation)
+                .map_err(|error| catalog::Error::Content(format!("operation {verb}: {error}")))?;
+            let new = catalog::operation::NewOperation {
+                verb,
+                subject: &subject,
+                parameters: &parameters,
+                user: &caller.user,
+                request_id: &caller.request_id,
+            };
+            Ok((catalog::operation::insert(transaction, new, self.now())?, operation))
+        })
+    }
+
+    /// The second half of [`Engine::perform`].
+    pub(super) fn carry_out_or_give_up(&self, id: i64, operation: &Operation) -> Result<()> {
+        let _run = self.running.enter();
+        let (verb, subject) = operation.verb_and_subject();
+        let began = Instant::now();
+        let result = self.carry_out(id, operation);
+        let duration_ms = began.elapsed().as_millis() as u64;
+        match &result {
+            Ok(()) => tracing::info!(operation.id = id, verb, subject, duration_ms, "{verb} of {subject} done"),
+            Err(error) => {
+                tracing::warn!(operation.id = id, verb, subject, duration_ms, %error, "{verb} of {subject} failed");
+                // What can't be taken back now stays in the journal and is tried again at the next start.
+                if let Err(error) = self.give_up(id, operation, error) {
+                    tracing::error!(operation.id = id, verb, subject, %error, "a failed operation could not be taken back");
+                }
+            }
+        }
+        result
+    }
+
+    fn carry_out(&self, id: i64, operation: &Operation) -> Result<()> {
+        match operation {
+            Operation::Initialize { request } => self.run_initialize(id, *request),
+            Operation::CreatePool { pool, vdevs, uneven } => self.run_create_pool(id, *pool, vdevs, *uneven),
+            Operation::UpdatePool { pool, after, .. } => self.run_update_pool(id, *pool, after),
+            Operation::AddDisks { pool, vdevs, uneven } => self.run_add_disks(id, *pool, vdevs, *uneven),
+            Operation::RemoveDisks { pool, vdevs, paths, .. } => self.run_remove_disks(id, *pool, vdevs, paths),
+            Operation::ReplaceDisk { pool, old, new } => self.run_replace_disk(id, *pool, *old, new),
+            Operation::DeletePool { pool, paths } => self.run_delete_pool(id, *pool, paths),
+        }
+    }
+
+    /// Takes back what [`Engine::carry_out`] could not bring to its end because of `cause`, and ends the operation.
+    fn give_up(&self, id: i64, operation: &Operation, cause: &Error) -> Result<()> {
+        match operation {
+            Operation::Initialize { .. } => self.fail_initialize(id, cause),
+            Operation::CreatePool { pool, vdevs, .. } => self.undo_create_pool(id, *pool, vdevs, cause),
+            Operation::DeletePool { pool, .. } => self.undo_delete_pool(id, *pool, cause),
+            Operation::AddDisks { pool, vdevs, .. } => {
+                let paths: Vec<String> = vdevs.iter().flat_map(|vdev| vdev.paths.clone()).collect();
+                self.undo_add_disks(id, *pool, &paths, cause)
+            }
+            Operation::ReplaceDisk { pool, new, .. } => {
+                self.undo_add_disks(id, *pool, std::slice::from_ref(new), cause)
+            }
+            Operation::UpdatePool { pool, before, .. } => self.undo_update_pool(id, *pool, before, cause),
+            Operation::RemoveDisks { pool, .. } => self.fail(id, *pool, cause),
+        }
+    }
+
+    /// The last row change of an operation, and its end.
+    pub(super) fn finish(&self, id: i64, rows: impl FnOnce(&Transaction<'_>) -> catalog::Result<()>) -> Result<()> {
+        self.end(id, None, rows)
+    }
+
+    /// Ends an operation with `failure` together with a row change.
+    pub(super) fn end(
+        &self,
+        id: i64,
+        failure: Option<&str>,
+        rows: impl FnOnce(&Transaction<'_>) -> catalog::Result<()>,
+    ) -> Result<()> {
+        self.catalog.write(|transaction| {
+            rows(transaction)?;
+            catalog::operation::end(transaction, id, failure, self.now())?;
+            Ok(())
+        })
+    }
+
+    /// Ends an operation that failed without leaving anything to take back: the pool's row follows what is there.
+    pub(super) fn fail(&self, id: i64, pool: PoolId, cause: &Error) -> Result<()> {
+        let disks = self.live_disks(pool)?;
+        self.end(id, Some(&cause.to_string()), |transaction| match &disks {
+            Some(disks) => catalog::pool::set_disks(transaction, pool, disks),
+            None => Ok(()),
+        })
+    }
+
+    /// Drives every operation that has not ended to its end, the youngest first.
+    pub(super) fn recover(&self) -> Result<()> {
+        for row in self.catalog.read(catalog::operation::unfinished)? {
+            let operation: Operation = serde_json::from_str(&row.parameters)
+                .map_err(|error| catalog::Error::Content(format!("operation {}: {error}", row.id)))?;
+            let (verb, subject) = operation.verb_and_subject();
+            tracing::warn!(
+                operation.id = row.id,
+                verb,
+                subject,
+                "going on with {verb} of {subject}, which was interrupted"
+            );
+            // Its failure has been logged and written to the journal; the appliance starts all the same.
+            let _ = self.carry_out_or_give_up(row.id, &operation);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! Deleting a pool (contract section 7.5).
+
+use super::{Caller, Engine, locks::Key, operation::Operation, pool::zpool_name};
+use crate::{
+    catalog::{
+        self,
+        pool::{PoolRow, RowState},
+    },
+    error::{Error, Result},
+    os::LabelOwner,
+    types::{
+        PoolId,
+        pool::{Health, PoolStatus},
+    },
+};
+
+impl Engine {
+    /// Destroys a pool and clears its disks, so that they are unused again. A pool whose disks are not here is only
+    /// forgotten, and only with `force`.
+    pub fn delete_pool(&self, caller: &Caller, id: PoolId, force: bool) -> Result<()> {
+        let _guard = self.locks.acquire(vec![Key::Pool(id)], "the deletion of the pool")?;
+        let row = self.pool_row(id)?;
+        let paths = match self.imported(&row) {
+            Ok(status) => {
+                self.require_deletable(&row, &status)?;
+                disk_paths(&status)
+            }
+            Err(Error::State(message)) if !force => {
+                return Err(Error::State(format!("{message}; or delete it with ?force=true, which only forgets it")));
+            }
+            Err(Error::State(_)) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        self.perform(caller, |transaction| {
+            catalog::pool::set_state(transaction, id, RowState::Deleting)?;
+            Ok(Operation::DeletePool { pool: id, paths })
+        })
+    }
+
+    fn require_deletable(&self, row: &PoolRow, status: &PoolStatus) -> Result<()> {
+        if status.state == Health::Suspended {
+            return Err(Error::State(format!(
+                "pool {} is suspended and can't be deleted now: ZFS would wait for its disks for ever; bring them \
+                 back and `vsnap pool clear {}`, or restart the appliance without them and delete it with ?force=true",
+                row.id, row.id
+            )));
+        }
+        self.require_ours(row.id, &self.zfs.pool_facts(&zpool_name(row.id))?)
+    }
+
+    pub(super) fn run_delete_pool(&self, id: i64, pool: PoolId, paths: &[String]) -> Result<()> {
+        let row = self.catalog.read(|view| catalog::pool::find(view, pool))?;
+        let row = row.ok_or_else(|| Error::not_found("pool", pool))?;
+        let name = zpool_name(pool);
+        match self.zfs.pool(&name)? {
+            // Not imported because it was destroyed, or because its disks are gone.
+            None => {}
+            Some(_) => {
+                let status = self.imported(&row)?;
+                self.require_deletable(&row, &status)?;
+                self.zfs.destroy_pool(&name)?;
+            }
+        }
+        self.release_disks(paths, &LabelOwner { name, guid: row.guid });
+        self.finish(id, |transaction| catalog::pool::delete(transaction, pool))
+    }
+
+    /// The pool is still there, so it is shown again.
+    pub(super) fn undo_delete_pool(&self, id: i64, pool: PoolId, cause: &Error) -> Result<()> {
+        // ZFS unmounts before it finds that it can't go on. A pool that is not here needs no mount.
+        if let Err(error) = self.zfs.mount_pool(&zpool_name(pool)) {
+            tracing::warn!(pool.id = pool.0, %error, "a pool that was not deleted could not be mounted again");
+        }
+        self.end(id, Some(&cause.to_string()), |transaction| {
+            catalog::pool::set_state(transaction, pool, RowState::Ready)
+        })
+    }
+}
+
+/// Every disk of the pool once, in whatever role.
+fn disk_paths(status: &PoolStatus) -> Vec<String> {
+    let mut paths: Vec<String> = status.disks().filter_map(|(_, leaf)| leaf.path.clone()).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}

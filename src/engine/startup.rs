@@ -1,0 +1,79 @@
+//! What happens before the first request: pools are imported, interrupted operations go on, upkeep begins.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Engine,
+    pool::{disk_groups, zpool_name},
+};
+use crate::{
+    catalog::{self, pool::PoolRow},
+    error::Result,
+};
+
+impl Engine {
+    /// Brings the appliance to where its catalog says it is. Fails only when the catalog does: an appliance with a
+    /// pool that can't be imported must still answer, and say so.
+    pub fn start(self: &Arc<Self>) -> Result<()> {
+        let rows = self.catalog.read(catalog::pool::all)?;
+        self.wait_for_disks(&rows)?;
+        for row in &rows {
+            if let Err(error) = self.bring_in(row) {
+                tracing::error!(pool.id = row.id.0, %error, "a pool could not be imported");
+            }
+        }
+        self.recover()?;
+        for row in self.pool_rows()? {
+            if let Err(error) = self.mount_and_note(&row) {
+                tracing::error!(pool.id = row.id.0, %error, "a pool could not be mounted");
+            }
+        }
+        self.start_upkeep();
+        Ok(())
+    }
+
+    /// Waits until the disks of pools that are still to be imported are there: a pool that is imported too early comes
+    /// up degraded.
+    fn wait_for_disks(&self, rows: &[PoolRow]) -> Result<()> {
+        let live = self.zfs.pools()?;
+        let absent = |row: &&PoolRow| row.guid.is_some_and(|guid| live.iter().all(|status| status.guid != guid));
+        let paths: Vec<&String> =
+            rows.iter().filter(absent).flat_map(|row| &row.disks).flat_map(|(_, paths)| paths).collect();
+        for second in 0..=self.config.storage.import_wait_seconds {
+            let disks = if paths.is_empty() { return Ok(()) } else { self.machine.disks()? };
+            let missing: Vec<_> = paths.iter().filter(|path| disks.iter().all(|disk| disk.path != ***path)).collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            if second == self.config.storage.import_wait_seconds {
+                tracing::warn!(?missing, "importing without disks that did not appear");
+            } else {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Imports a pool by its guid, unless it is there, and checks that it is ours.
+    fn bring_in(&self, row: &PoolRow) -> Result<()> {
+        let Some(guid) = row.guid else { return Ok(()) };
+        let name = zpool_name(row.id);
+        if self.zfs.pool(&name)?.is_none() {
+            self.zfs.import_pool(guid)?;
+            tracing::info!(pool.id = row.id.0, "pool imported");
+        }
+        self.changeable(row).map(drop)
+    }
+
+    fn mount_and_note(&self, row: &PoolRow) -> Result<()> {
+        let (status, facts) = self.changeable(row)?;
+        if !facts.mounted {
+            self.zfs.mount_pool(&zpool_name(row.id))?;
+        }
+        let disks = disk_groups(row.pool_type, &status);
+        if disks != row.disks {
+            self.catalog.write(|transaction| catalog::pool::set_disks(transaction, row.id, &disks))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,18 @@
+//! Target ports (contract section 5).
+
+use super::Engine;
+use crate::error::Result;
+
+/// A port that initiators log in to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its IQN.
+    pub wwn: String,
+}
+
+impl Engine {
+    /// The appliance's one iSCSI target.
+    pub fn targets(&self) -> Result<Vec<Target>> {
+        Ok(vec![Target { wwn: format!("{}:{}", self.config.iscsi.naming_authority, self.id) }])
+    }
+}

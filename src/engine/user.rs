@@ -1,0 +1,100 @@
+//! OS accounts in group `vsnap` (contract section 3).
+//!
+//! Nothing of them is in the catalog: the OS is the truth. So these changes are not in the journal either, which could
+//! not hold their passwords; an account that a crash left half made has no password yet and can't log in.
+
+use super::{Caller, Engine, locks::Key};
+use crate::{
+    error::{Error, Result},
+    os::Authentication,
+    types::user::{GROUP, Password, User, UserName},
+};
+
+/// Accounts below this number belong to the OS (`UID_MIN` of `login.defs(5)`).
+const FIRST_UID: u32 = 1000;
+
+impl Engine {
+    /// Checks a password. Blocks for seconds when it is wrong.
+    pub fn authenticate(
+        &self,
+        user: &str,
+        password: &Password,
+        remote: Option<std::net::IpAddr>,
+    ) -> Result<Authentication> {
+        Ok(self.machine.authenticate(user, password, remote)?)
+    }
+
+    /// Changes whenever an account, password or group does.
+    pub fn accounts_version(&self) -> Result<u64> {
+        Ok(self.machine.accounts_version()?)
+    }
+
+    /// Members of group `vsnap` in uid order.
+    pub fn users(&self) -> Result<Vec<User>> {
+        Ok(self.machine.users()?)
+    }
+
+    /// A new account in the group.
+    pub fn create_user(&self, caller: &Caller, name: UserName, password: Password) -> Result<User> {
+        let _guard = self.lock_user(&name)?;
+        if let Some(user) = self.machine.find_user(&name)? {
+            let next = if self.is_member(&user)? { "change its password with" } else { "let it in with" };
+            let verb = if self.is_member(&user)? { "update" } else { "grant" };
+            return Err(Error::Exists(format!(
+                "there is an account {name} already; {next} `vsnap user {verb} {name}`, or choose another name"
+            )));
+        }
+        self.machine.create_user(&name, &password)?;
+        tracing::info!(user = name.as_str(), by = caller.user, "user created");
+        self.member(&name)
+    }
+
+    /// A new password for a member of the group.
+    pub fn set_password(&self, caller: &Caller, name: UserName, password: Password) -> Result<User> {
+        let _guard = self.lock_user(&name)?;
+        let user = self.member(&name)?;
+        self.machine.set_password(&name, &password)?;
+        tracing::info!(user = name.as_str(), by = caller.user, "password changed");
+        Ok(user)
+    }
+
+    /// Puts an account into the group.
+    pub fn grant_user(&self, caller: &Caller, name: UserName) -> Result<User> {
+        let _guard = self.lock_user(&name)?;
+        let user = self.machine.find_user(&name)?.ok_or_else(|| Error::not_found("user", &name))?;
+        if user.uid < FIRST_UID {
+            return Err(Error::Forbidden(format!(
+                "{name} is an account of the operating system (uid {}) and can't be an administrator of the appliance; \
+                 make one with `vsnap user create`",
+                user.uid
+            )));
+        }
+        if !self.is_member(&user)? {
+            self.machine.grant_user(&name)?;
+            tracing::info!(user = name.as_str(), by = caller.user, "user let into group {GROUP}");
+        }
+        self.member(&name)
+    }
+
+    /// Takes an account out of the group. The account stays.
+    pub fn revoke_user(&self, caller: &Caller, name: UserName) -> Result<()> {
+        let _guard = self.lock_user(&name)?;
+        self.member(&name)?;
+        self.machine.revoke_user(&name)?;
+        tracing::info!(user = name.as_str(), by = caller.user, "user taken out of group {GROUP}");
+        Ok(())
+    }
+
+    fn lock_user(&self, name: &UserName) -> Result<super::locks::Guard<'_>> {
+        self.locks.acquire(vec![Key::User(name.as_str().to_owned())], "a change of the account")
+    }
+
+    fn is_member(&self, user: &User) -> Result<bool> {
+        Ok(self.machine.users()?.iter().any(|member| member.name == user.name))
+    }
+
+    fn member(&self, name: &UserName) -> Result<User> {
+        let users = self.machine.users()?;
+        users.into_iter().find(|user| user.name == name.as_str()).ok_or_else(|| Error::not_found("user", name))
+    }
+}

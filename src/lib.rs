@@ -1,0 +1,41 @@
+//! **vSnap**: a Linux machine with disks becomes a ZFS storage appliance for backup.
+//!
+//! This page is the map. A feature lives under the same file name (`pool`, `disk`, `system`, ...) in every layer:
+//!
+//! ```text
+//!             cli  ──HTTP──►  api          bin/vsnap, bin/vsnapd
+//!                              │
+//!                              ▼           what the appliance does, synchronous;
+//!                            engine        every change is a journalled operation
+//!                              │
+//!                              ▼
+//!                            error         one error, by meaning
+//!                            │    │
+//!                            ▼    ▼
+//!                      catalog    os       SQLite rows  |  everything outside the process
+//!                            │    │
+//!                            ▼    ▼
+//!                            types         values that are valid by construction; no I/O
+//! ```
+//!
+//! Arrows are imports, and no other direction is allowed (`tests/architecture.rs`).
+//!
+//! | looking for | it is in |
+//! |---|---|
+//! | a field of a reply, a parameter of a request | [`api`]`/<resource>.rs` |
+//! | a rule ("raid6 needs four disks") | [`engine`]`/<resource>.rs` |
+//! | a column | `migrations/` and [`catalog`]`/<resource>.rs` |
+//! | a flag given to `zpool` or `zfs` | [`os::zfs`] |
+//! | what happens after a crash | [`engine::operation`] |
+//! | which disks may be used | [`os::disks`] finds them, `engine/disk.rs` judges them |
+//! | who may come in | [`api::auth`], [`os::pam`] |
+//! | a key of the configuration file | [`config`] |
+
+pub mod api;
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod os;
+pub mod types;

@@ -1,0 +1,153 @@
+//! Disks, accounts and the clock in the fake's world.
+
+use std::{net::IpAddr, sync::atomic::Ordering};
+
+use super::{FakeOs, world::FakeAccount};
+use crate::{
+    os::{Authentication, Error, Kind, LabelOwner, Machine, Result},
+    types::{
+        Epoch,
+        disk::{Disk, DiskUse},
+        network::Interface,
+        system::Versions,
+        user::{Password, User, UserName},
+    },
+};
+
+impl FakeOs {
+    fn change_account(
+        &self,
+        effect: &'static str,
+        name: &UserName,
+        change: impl FnOnce(&mut FakeAccount),
+    ) -> Result<()> {
+        self.effect(effect, |world| {
+            let account = world.accounts.iter_mut().find(|account| account.user.name == name.as_str());
+            change(account.ok_or_else(|| Error::new(Kind::Missing, format!("{effect} {name}"), "no such user"))?);
+            world.accounts_version += 1;
+            Ok(())
+        })
+    }
+}
+
+impl Machine for FakeOs {
+    fn disks(&self) -> Result<Vec<Disk>> {
+        self.check_refusal("disks")?;
+        let world = self.world();
+        let present = world.disks.iter().filter(|disk| disk.present);
+        Ok(present.map(|disk| Disk { used: disk.use_now(), ..disk.disk.clone() }).collect())
+    }
+
+    fn rescan_disks(&self) -> Result<()> {
+        self.effect("rescan_disks", |_| Ok(()))
+    }
+
+    fn probe_disk(&self, path: &str) -> Result<DiskUse> {
+        self.check_refusal("probe_disk")?;
+        let mut world = self.world();
+        let open = world.is_open(path);
+        let missing = || Error::new(Kind::Missing, format!("opening {path}"), "no such device");
+        let disk = world.disk_mut(path).ok_or_else(missing)?;
+        Ok(if open { DiskUse::Busy("zfs".to_owned()) } else { disk.use_now() })
+    }
+
+    fn release_disk(&self, path: &str, owner: &LabelOwner) -> Result<()> {
+        self.effect("release_disk", |world| {
+            let open = world.is_open(path);
+            let Some(disk) = world.disk_mut(path) else { return Ok(()) };
+            if disk.use_now() == DiskUse::Unused {
+                return Ok(());
+            }
+            let refuse = |kind, detail: &str| Err(Error::new(kind, format!("clearing {path}"), detail));
+            let deny = |detail: &str| refuse(Kind::Denied, detail);
+            match &disk.label {
+                _ if open => refuse(Kind::Busy, "in use"),
+                _ if disk.stranger.is_some() => deny("holds something else"),
+                Some(label) if label.pool != owner.name.as_str() => deny("label of another pool"),
+                Some(label) if owner.guid.is_some() && label.guid.is_some() && label.guid != owner.guid => {
+                    deny("label of another pool")
+                }
+                _ => {
+                    disk.label = None;
+                    world.forget_unlabelled();
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    fn users(&self) -> Result<Vec<User>> {
+        let world = self.world();
+        Ok(world.accounts.iter().filter(|account| account.in_group).map(|account| account.user.clone()).collect())
+    }
+
+    fn find_user(&self, name: &UserName) -> Result<Option<User>> {
+        let world = self.world();
+        let account = world.accounts.iter().find(|account| account.user.name == name.as_str());
+        Ok(account.map(|account| account.user.clone()))
+    }
+
+    fn create_user(&self, name: &UserName, password: &Password) -> Result<()> {
+        if self.find_user(name)?.is_some() {
+            return Err(Error::new(Kind::Exists, format!("creating user {name}"), "already exists"));
+        }
+        self.effect("create_user", |world| {
+            world.add_user(name.as_str(), password.expose(), true);
+            Ok(())
+        })
+    }
+
+    fn set_password(&self, name: &UserName, password: &Password) -> Result<()> {
+        self.change_account("set_password", name, |account| account.password = password.expose().to_owned())
+    }
+
+    fn grant_user(&self, name: &UserName) -> Result<()> {
+        self.change_account("grant_user", name, |account| account.in_group = true)
+    }
+
+    fn revoke_user(&self, name: &UserName) -> Result<()> {
+        self.change_account("revoke_user", name, |account| account.in_group = false)
+    }
+
+    fn authenticate(&self, user: &str, password: &Password, _remote: Option<IpAddr>) -> Result<Authentication> {
+        self.password_checks.fetch_add(1, Ordering::Relaxed);
+        self.check_refusal("authenticate")?;
+        let world = self.world();
+        let account = world.accounts.iter().find(|account| account.user.name == user);
+        Ok(match account.filter(|account| account.password == password.expose()) {
+            Some(account) if account.in_group => Authentication::Granted,
+            Some(_) => Authentication::Forbidden,
+            None => Authentication::Refused,
+        })
+    }
+
+    fn accounts_version(&self) -> Result<u64> {
+        Ok(self.world().accounts_version)
+    }
+
+    fn interfaces(&self) -> Result<Vec<Interface>> {
+        Ok(vec![Interface {
+            id: "005056b45302".to_owned(),
+            name: "ens192".to_owned(),
+            hw_addr: "005056b45302".to_owned(),
+            ip4_addrs: vec![[172, 20, 46, 61].into()],
+            ip6_addrs: vec![[0xfe80, 0, 0, 0, 0x250, 0x56ff, 0xfeb4, 0x5302].into()],
+        }])
+    }
+
+    fn versions(&self) -> Result<Versions> {
+        Ok(Versions { os_name: Some("Fake".to_owned()), zfs: Some("2.3.2".to_owned()), ..Versions::default() })
+    }
+
+    fn host_names(&self) -> Result<(String, String)> {
+        Ok(("fake".to_owned(), "fake.example.org".to_owned()))
+    }
+
+    fn memory_bytes(&self) -> Result<u64> {
+        Ok(4 << 30)
+    }
+
+    fn now(&self) -> Epoch {
+        self.tick()
+    }
+}

@@ -1,0 +1,142 @@
+//! An operating system that behaves, for tests: a pool needs its disks, a label outlives its pool, a disk in use is
+//! refused. It can refuse on demand and stop at any step, and what was done before a stop stays done.
+//!
+//! The contract tests (`tests/os`) run on this and on the real system, so that the two can't drift apart.
+
+mod machine;
+mod world;
+mod zfs;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+};
+
+pub use world::{FakeDisk, FakePool, Label, World};
+
+use super::{Error, Kind, Result};
+use crate::types::{
+    Epoch,
+    disk::{Disk, DiskUse, DiskUuid},
+};
+
+/// What a panic carries that stands for the sudden end of the process.
+#[derive(Debug)]
+pub struct Stopped;
+
+/// The fake. Its world stays as it is when the engine on top is dropped, as a machine does when the daemon is killed.
+pub struct FakeOs {
+    world: Mutex<World>,
+    refusals: Mutex<HashMap<&'static str, Error>>,
+    steps: AtomicUsize,
+    stop_at: AtomicUsize,
+    clock: AtomicI64,
+    password_checks: AtomicUsize,
+}
+
+impl FakeOs {
+    /// A machine with 16 unused disks: eight of 2 GiB, then others.
+    pub fn new() -> Arc<Self> {
+        const GIB: u64 = 1 << 30;
+        let sizes = [2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 4, 4, 1, 1, 5];
+        let mut world = World::default();
+        for (index, gib) in sizes.into_iter().enumerate() {
+            world.disks.push(FakeDisk::new(index + 1, gib * GIB));
+        }
+        Arc::new(FakeOs {
+            world: Mutex::new(world),
+            refusals: Mutex::default(),
+            steps: AtomicUsize::new(0),
+            stop_at: AtomicUsize::new(usize::MAX),
+            clock: AtomicI64::new(1_800_000_000),
+            password_checks: AtomicUsize::new(0),
+        })
+    }
+
+    /// The world, to look at or to change behind the appliance's back.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        // A stop unwinds through here; the world is as the stop left it, on purpose.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an account.
+    pub fn add_user(&self, name: &str, password: &str, in_group: bool) {
+        self.world().add_user(name, password, in_group);
+    }
+
+    /// How often a password was checked.
+    pub fn password_checks(&self) -> usize {
+        self.password_checks.load(Ordering::Relaxed)
+    }
+
+    /// From now on `effect` (`create_pool`, ...) fails with this.
+    pub fn refuse(&self, effect: &'static str, kind: Kind) {
+        let error = Error::new(kind, effect, "refused by the test");
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).insert(effect, error);
+    }
+
+    /// Nothing is refused any longer.
+    pub fn allow_all(&self) {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Stops (panics with [`Stopped`]) at the `step`th step from now, counted from 0; `None` never.
+    pub fn stop_at(&self, step: Option<usize>) {
+        self.steps.store(0, Ordering::Relaxed);
+        self.stop_at.store(step.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// Steps since [`FakeOs::stop_at`].
+    pub fn steps(&self) -> usize {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// A place where the process may end: before, within and after each effect and each commit of the catalog.
+    pub fn step(&self) {
+        if self.steps.fetch_add(1, Ordering::Relaxed) == self.stop_at.load(Ordering::Relaxed) {
+            std::panic::panic_any(Stopped);
+        }
+    }
+
+    /// Something that changes the world: may be refused, and may be stopped before and after.
+    fn effect<T>(&self, name: &'static str, change: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        self.step();
+        self.check_refusal(name)?;
+        let value = change(&mut self.world());
+        self.step();
+        value
+    }
+
+    fn check_refusal(&self, name: &'static str) -> Result<()> {
+        match self.refusals.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn tick(&self) -> Epoch {
+        Epoch(self.clock.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl FakeDisk {
+    fn new(number: usize, bytes: u64) -> Self {
+        let uuid = format!("35000c5000000a{number:03}");
+        let disk = Disk {
+            path: format!("/dev/disk/by-id/scsi-{uuid}"),
+            // The test fixes the format, so it is a uuid.
+            uuid: DiskUuid::new("uuid", uuid).unwrap_or_else(|error| panic!("{error}")),
+            name: format!("/dev/fake{number}"),
+            bytes,
+            sector_bytes: 512,
+            bus: "SCSI".to_owned(),
+            vendor: "FAKE".to_owned(),
+            model: "DISK".to_owned(),
+            used: DiskUse::Unused,
+        };
+        FakeDisk { disk, present: true, label: None, stranger: None }
+    }
+}

@@ -1,0 +1,127 @@
+//! The only place that writes files, but for the catalog and configfs: whole files, so that after a crash a reader
+//! finds the old content or the new one, never half of it.
+#![allow(clippy::disallowed_methods, reason = "this is the place that the ban of these methods leads to")]
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io::{ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use super::{Error, Kind, Result};
+
+/// Makes `path` a file with this content and mode, durable when it returns: a temporary file in the same folder,
+/// fsync, rename, fsync of the folder. A folder that is not there is made, open to its owner only.
+pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let action = || format!("writing {}", path.display());
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::new(Kind::Other, action(), "it is no path of a file"));
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| Error::io(action(), &error))?;
+    let temporary = Temporary::new(folder, name);
+    let result = temporary.fill(content, mode).and_then(|()| std::fs::rename(&temporary.0, path));
+    if result.is_err() {
+        // What matters is the first error; a leftover is overwritten by nobody and harmless.
+        drop(std::fs::remove_file(&temporary.0));
+    }
+    result.and_then(|()| sync_folder(folder)).map_err(|error| Error::io(action(), &error))
+}
+
+/// The content of a text file; `None` when there is no such file.
+pub fn read(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(format!("reading {}", path.display()), &error)),
+    }
+}
+
+/// The content of a text file that the system must have.
+pub fn read_required(path: &str) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| Error::io(format!("reading {path}"), &error))
+}
+
+/// Removes a file, durably; no error when there is none.
+pub fn remove(path: &Path) -> Result<()> {
+    let removed = match std::fs::remove_file(path) {
+        Ok(()) => path.parent().map_or(Ok(()), sync_folder),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.map_err(|error| Error::io(format!("removing {}", path.display()), &error))
+}
+
+/// Gives a value to a file of the kernel (`/sys`, `/proc`), which is an instruction and not a file.
+pub fn instruct(path: &Path, value: &str) -> Result<()> {
+    let written = OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|error| Error::io(format!("writing {value:?} to {}", path.display()), &error))
+}
+
+/// Opens a block device for reading with an exclusive claim; `Busy` when anyone holds one on it or a part of it.
+pub fn open_exclusively(device: &Path) -> Result<File> {
+    let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_EXCL).open(device);
+    opened.map_err(|error| Error::io(format!("opening {}", device.display()), &error))
+}
+
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// A file beside the one that is to be written; hidden, and unlike that of any other writer.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(folder: &Path, name: &std::ffi::OsStr) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        Temporary(folder.join(format!(".{}.{process}.{count}.new", name.to_string_lossy())))
+    }
+
+    fn fill(&self, content: &[u8], mode: u32) -> std::io::Result<()> {
+        // A file of that name is a leftover of a crashed process that had our pid.
+        match std::fs::remove_file(&self.0) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&self.0)?;
+        // The mode at creation is cut by the umask.
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        file.write_all(content)?;
+        file.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_replaced_whole_with_their_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("some.conf");
+        assert_eq!(read(&path).unwrap(), None);
+        write(&path, b"one", 0o600).unwrap();
+        write(&path, b"two", 0o644).unwrap();
+        assert_eq!(read(&path).unwrap().as_deref(), Some("two"));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_written_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        // A folder can't be replaced by a file.
+        let path = folder.path().join("folder");
+        std::fs::create_dir(&path).unwrap();
+        assert!(write(&path, b"x", 0o600).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
+    }
+}

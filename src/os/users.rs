@@ -1,0 +1,236 @@
+//! Accounts: members of group `vsnap`, and the tools that make and change them. Passwords go through standard input,
+//! never through an argv.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    os::unix::fs::MetadataExt,
+};
+
+use nix::unistd;
+
+use super::{
+    Error, Kind, Result,
+    command::{Command, Tool},
+};
+use crate::types::user::{GROUP, Password, User, UserName};
+
+/// Files that any change of an account, password or group changes.
+const ACCOUNT_FILES: [&str; 4] = ["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow"];
+/// Accounts of the appliance have no home and can't log in: they are for the API, SMB and iSCSI only.
+const NO_HOME: &str = "/nonexistent";
+/// Their shell.
+const NO_SHELL: &str = "/usr/sbin/nologin";
+
+/// The accounts of the machine.
+pub struct Users {
+    getent: Tool,
+    useradd: Tool,
+    userdel: Tool,
+    chpasswd: Tool,
+    gpasswd: Tool,
+    /// Samba is not a must.
+    smbpasswd: Option<Tool>,
+}
+
+impl Users {
+    /// Looks for the tools.
+    pub fn new() -> Result<Self> {
+        Ok(Users {
+            getent: Tool::find("getent", "libc-bin")?,
+            useradd: Tool::find("useradd", "passwd")?,
+            userdel: Tool::find("userdel", "passwd")?,
+            chpasswd: Tool::find("chpasswd", "passwd")?,
+            gpasswd: Tool::find("gpasswd", "passwd")?,
+            smbpasswd: Tool::find_optional("smbpasswd"),
+        })
+    }
+
+    /// See [`super::Machine::users`].
+    pub fn list(&self) -> Result<Vec<User>> {
+        let group = group()?;
+        let command = self.getent.command(["passwd"]);
+        let action = command.to_string();
+        let mut members: BTreeMap<(u32, String), User> = BTreeMap::new();
+        let mut add = |user: User| members.insert((user.uid, user.name.clone()), user);
+        for line in command.output(|_| Kind::Other)?.lines() {
+            let user =
+                parse(line).ok_or_else(|| Error::new(Kind::Other, action.clone(), format!("bad line {line:?}")))?;
+            if user.gid == group.gid.as_raw() || group.mem.contains(&user.name) {
+                add(user);
+            }
+        }
+        // A directory service may know accounts that it does not list.
+        for name in &group.mem {
+            if let Some(user) = find(name)? {
+                add(user);
+            }
+        }
+        Ok(members.into_values().collect())
+    }
+
+    /// See [`super::Machine::find_user`].
+    pub fn find(&self, name: &UserName) -> Result<Option<User>> {
+        find(name.as_str())
+    }
+
+    /// See [`super::Machine::create_user`].
+    pub fn create(&self, name: &UserName, password: &Password) -> Result<()> {
+        group()?;
+        let flags = ["--no-create-home", "--home-dir", NO_HOME, "--shell", NO_SHELL, "--groups", GROUP];
+        self.useradd.command(flags).arg(name.as_str()).output(classify)?;
+        self.set_password(name, password).inspect_err(|_| {
+            // The account is new, so nobody misses it.
+            if let Err(error) = self.remove(name) {
+                tracing::error!(user = %name, %error, "a half-made account could not be removed completely");
+            }
+        })
+    }
+
+    fn remove(&self, name: &UserName) -> Result<()> {
+        // If Samba is what failed, the account must go all the same.
+        let forgotten = self.forget_at_samba(name);
+        self.userdel.command([name.as_str()]).output(classify)?;
+        forgotten
+    }
+
+    /// See [`super::Machine::set_password`].
+    pub fn set_password(&self, name: &UserName, password: &Password) -> Result<()> {
+        self.require(name)?;
+        let line = format!("{name}:{}\n", password.expose()).into_bytes();
+        self.chpasswd.command([]).stdin(line).output(classify)?;
+        let Some(smbpasswd) = &self.smbpasswd else { return Ok(()) };
+        let twice = format!("{0}\n{0}\n", password.expose()).into_bytes();
+        // -s: from standard input; -a: add it, or change it if it is there
+        smbpasswd.command(["-s", "-a", name.as_str()]).stdin(twice).output(classify).map(drop)
+    }
+
+    /// See [`super::Machine::grant_user`].
+    pub fn grant(&self, name: &UserName) -> Result<()> {
+        group()?;
+        self.require(name)?;
+        self.gpasswd.command(["-a", name.as_str(), GROUP]).output(classify).map(drop)
+    }
+
+    /// See [`super::Machine::revoke_user`]. No error when it was no member.
+    pub fn revoke(&self, name: &UserName) -> Result<()> {
+        let group = group()?;
+        let user = self.require(name)?;
+        if user.gid == group.gid.as_raw() {
+            return Err(Error::new(
+                Kind::Denied,
+                format!("taking {name} out of group {GROUP}"),
+                format!("it is the account's primary group; give it another one with `usermod --gid <group> {name}`"),
+            ));
+        }
+        if group.mem.iter().any(|member| member == name.as_str()) {
+            self.gpasswd.command(["-d", name.as_str(), GROUP]).output(classify)?;
+        }
+        self.forget_at_samba(name)
+    }
+
+    fn forget_at_samba(&self, name: &UserName) -> Result<()> {
+        let Some(smbpasswd) = &self.smbpasswd else { return Ok(()) };
+        let command: Command = smbpasswd.command(["-x", name.as_str()]);
+        match command.output(classify) {
+            Err(error) if error.kind != Kind::Missing => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn require(&self, name: &UserName) -> Result<User> {
+        let missing = || Error::new(Kind::Missing, format!("looking for account {name}"), "there is no such account");
+        find(name.as_str())?.ok_or_else(missing)
+    }
+}
+
+/// Whether the account is in group `vsnap`, primary or supplementary.
+pub fn is_member(user: &str) -> Result<bool> {
+    let group = group()?;
+    Ok(group.mem.iter().any(|member| member == user) || find(user)?.is_some_and(|user| user.gid == group.gid.as_raw()))
+}
+
+/// See [`super::Machine::accounts_version`]: inode, size and times of the account files, hashed.
+pub fn accounts_version() -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    for path in ACCOUNT_FILES {
+        match std::fs::metadata(path) {
+            Ok(file) => (file.ino(), file.size(), file.mtime(), file.mtime_nsec(), file.ctime_nsec()).hash(&mut hasher),
+            // Some systems have no gshadow.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0u8.hash(&mut hasher),
+            Err(error) => return Err(Error::io(format!("reading {path}"), &error)),
+        }
+    }
+    Ok(hasher.finish())
+}
+
+fn group() -> Result<unistd::Group> {
+    let action = || format!("looking for group {GROUP}");
+    let missing =
+        || Error::new(Kind::Other, action(), format!("it is missing; create it: `groupadd --system {GROUP}`"));
+    let group = unistd::Group::from_name(GROUP).map_err(|error| Error::io(action(), &error.into()))?;
+    group.ok_or_else(missing)
+}
+
+fn find(name: &str) -> Result<Option<User>> {
+    let found = unistd::User::from_name(name);
+    let found = found.map_err(|error| Error::io(format!("looking for account {name}"), &error.into()))?;
+    Ok(found.map(|user| User { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+}
+
+/// A line of `getent passwd`: `name:password:uid:gid:...`.
+fn parse(line: &str) -> Option<User> {
+    let mut fields = line.split(':');
+    let name = fields.next()?.to_owned();
+    let uid = fields.nth(1)?.parse().ok()?;
+    let gid = fields.next()?.parse().ok()?;
+    Some(User { name, uid, gid })
+}
+
+/// What the account tools say, in the words of shadow 4.17 and Samba 4.22.
+fn classify(stderr: &str) -> Kind {
+    const TEXTS: &[(&str, Kind)] = &[
+        ("already exists", Kind::Exists),
+        ("group ", Kind::Other),
+        ("does not exist", Kind::Missing),
+        ("Failed to find entry for user", Kind::Missing),
+        ("Permission denied", Kind::Denied),
+        ("cannot lock", Kind::Busy),
+    ];
+    let exists = stderr.contains("exists - if you want to add this user to that group");
+    let found = TEXTS.iter().find(|(text, _)| stderr.contains(text));
+    if exists { Kind::Exists } else { found.map_or(Kind::Other, |(_, kind)| *kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn lines_of_passwd() {
+        let user = User { name: "vsuser".into(), uid: 1000, gid: 1001 };
+        assert_eq!(parse("vsuser:x:1000:1001:,,,:/nonexistent:/usr/sbin/nologin"), Some(user));
+        for bad in ["", "vsuser", "vsuser:x:one:1001", "vsuser:x:1000"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[rstest]
+    #[case("useradd: user 'vsuser' already exists", Kind::Exists)]
+    #[case("useradd: group vsuser exists - if you want to add this user to that group, use -g.", Kind::Exists)]
+    #[case("useradd: group 'vsnap' does not exist", Kind::Other)]
+    #[case("gpasswd: user 'nobody2' does not exist", Kind::Missing)]
+    #[case("Failed to find entry for user nobody2.", Kind::Missing)]
+    #[case("useradd: cannot lock /etc/passwd; try again later.", Kind::Busy)]
+    #[case("something else", Kind::Other)]
+    fn texts_of_the_account_tools(#[case] text: &str, #[case] kind: Kind) {
+        assert_eq!(classify(text), kind);
+    }
+
+    #[test]
+    fn the_version_is_stable_while_nothing_changes() {
+        assert_eq!(accounts_version().unwrap(), accounts_version().unwrap());
+    }
+}

@@ -1,0 +1,10 @@
+//! The API as a client sees it, with a fake operating system behind it.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod access;
+mod appliance;
+mod conventions;
+mod document;
+mod failures;
+mod resources;
+mod server;

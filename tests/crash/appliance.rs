@@ -1,0 +1,138 @@
+//! An appliance whose daemon can be killed and started again on the same machine and catalog.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use vsnap::{
+    catalog::Catalog,
+    config::Config,
+    engine::{Caller, Engine},
+    os::{
+        Kind,
+        fake::{FakeOs, Label},
+    },
+    types::{
+        Name,
+        disk::{DiskUse, DiskUuid},
+        names::to_property,
+        pool::{Health, PoolOptions, PoolRequest, PoolType},
+        system::InitStatus,
+    },
+};
+
+pub struct Appliance {
+    pub fake: Arc<FakeOs>,
+    folder: tempfile::TempDir,
+    engine: Option<Arc<Engine>>,
+}
+
+/// The first disk that is a stranger's, counted from 1: it holds ext4. The next one is in a stranger's pool.
+const STRANGERS: usize = 15;
+
+impl Appliance {
+    pub fn new() -> Self {
+        // Memory instead of a disk, since these tests commit thousands of times.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let fake = FakeOs::new();
+        {
+            let mut world = fake.world();
+            world.disks[STRANGERS - 1].stranger = Some(DiskUse::Signature("ext4".to_owned()));
+            world.disks[STRANGERS].label = Some(Label { pool: "tank".to_owned(), guid: Some(7) });
+            world.disks[STRANGERS].stranger = Some(DiskUse::Signature("zfs_member".to_owned()));
+        }
+        let mut appliance = Appliance { fake, folder, engine: None };
+        appliance.start();
+        appliance
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        self.engine.as_ref().unwrap()
+    }
+
+    pub fn kill(&mut self) {
+        self.engine = None;
+    }
+
+    pub fn start(&mut self) {
+        let catalog = Catalog::open(&self.folder.path().join("catalog.sqlite")).unwrap();
+        let fake = Arc::clone(&self.fake);
+        catalog.set_probe(Box::new(move || fake.step()));
+        let mut config = Config::default();
+        config.storage.import_wait_seconds = 0;
+        let engine = Engine::new(catalog, self.fake.clone(), self.fake.clone(), config).unwrap();
+        engine.start().unwrap();
+        self.engine = Some(engine);
+    }
+
+    /// Catalog and system agree, nothing is left half done, strangers were left alone.
+    pub fn check(&self, when: &str) {
+        self.check_pools(when);
+        self.check_disks(when);
+        self.check_journal(when);
+    }
+
+    fn check_pools(&self, when: &str) {
+        let pools = self.engine().pools().unwrap();
+        let rows: BTreeSet<String> = pools.iter().map(|pool| format!("vpool{}", pool.id)).collect();
+        let world = self.fake.world();
+        let live: BTreeSet<String> = world.pools.keys().cloned().collect();
+        assert_eq!(rows, live, "{when}: rows and pools differ");
+        for pool in &pools {
+            let real = &world.pools[&format!("vpool{}", pool.id)];
+            assert_eq!(pool.state, Health::Online, "{when}");
+            assert!(real.facts.mounted, "{when}: not mounted");
+            assert_eq!(pool.options, real.facts.options, "{when}");
+            assert_eq!(real.facts.notes["vsnap:name"], to_property(pool.name.as_str()), "{when}");
+        }
+        let other = self.stored("SELECT count(*) FROM pool WHERE state <> 'ready'");
+        assert_eq!(other, 0, "{when}: a row is neither ready nor gone");
+    }
+
+    fn check_disks(&self, when: &str) {
+        let world = self.fake.world();
+        for (index, disk) in world.disks.iter().enumerate() {
+            if index + 1 >= STRANGERS {
+                assert!(disk.stranger.is_some(), "{when}: a stranger's disk was touched");
+                assert_eq!(disk.label.is_some(), index == STRANGERS, "{when}: a stranger's label was touched");
+                continue;
+            }
+            let owner = world.pools.values().find(|pool| pool.status.has_disk(&disk.disk.path));
+            let label = owner.map(|pool| Label { pool: pool.status.name.clone(), guid: Some(pool.status.guid) });
+            assert_eq!(disk.label, label, "{when}: label of {}", disk.disk.path);
+        }
+    }
+
+    fn check_journal(&self, when: &str) {
+        assert_eq!(self.stored("SELECT count(*) FROM operation WHERE state = 'running'"), 0, "{when}: unfinished");
+        assert_ne!(self.engine().system().unwrap().init_status, InitStatus::Initializing, "{when}");
+    }
+
+    fn stored(&self, query: &str) -> i64 {
+        let catalog = rusqlite::Connection::open(self.folder.path().join("catalog.sqlite")).unwrap();
+        catalog.query_row(query, [], |row| row.get(0)).unwrap()
+    }
+
+    pub fn uuids(&self, slots: std::ops::RangeInclusive<usize>) -> Vec<DiskUuid> {
+        let world = self.fake.world();
+        slots.map(|slot| world.disks[slot - 1].disk.uuid.clone()).collect()
+    }
+
+    /// Pool 1, raid6 of disks 1 to 4.
+    pub fn make_pool(&self) {
+        let request = PoolRequest {
+            name: Name::new("demo1").unwrap(),
+            disks: self.uuids(1..=4),
+            pool_type: PoolType::Raid6,
+            options: PoolOptions::default(),
+        };
+        // May be made to fail by the scenario.
+        let _ = self.engine().create_pool(&caller(), request);
+    }
+
+    pub fn refuse(&self, effect: &'static str) {
+        self.fake.refuse(effect, Kind::Busy);
+    }
+}
+
+pub fn caller() -> Caller {
+    Caller { user: "admin".to_owned(), request_id: "test".to_owned() }
+}

@@ -1,0 +1,120 @@
+//! The system under test.
+
+use std::{collections::BTreeMap, process::Command, sync::Arc};
+
+use vsnap::{
+    os::{Error, Kind, LabelOwner, Machine, PoolCreation, Zfs, fake::FakeOs, machine::Linux, zfs::OpenZfs},
+    types::{
+        PoolId,
+        disk::{Disk, DiskUse},
+        ids::Mark,
+        names::ZpoolName,
+        pool::{PoolOptions, VdevLayout, VdevPlan, VdevRole},
+    },
+};
+
+pub struct System {
+    pub zfs: Arc<dyn Zfs>,
+    pub machine: Arc<dyn Machine>,
+    fake: Option<Arc<FakeOs>>,
+}
+
+/// Far from what an appliance on the same machine uses.
+pub const POOL: PoolId = PoolId(9001);
+
+impl System {
+    pub fn new() -> Self {
+        if std::env::var("VSNAP_OS_TEST").as_deref() == Ok("real") {
+            let zfs: Arc<dyn Zfs> = Arc::new(OpenZfs::new().unwrap());
+            let machine: Arc<dyn Machine> = Arc::new(Linux::new(false).unwrap());
+            return System { zfs, machine, fake: None };
+        }
+        let fake = FakeOs::new();
+        System { zfs: fake.clone(), machine: fake.clone(), fake: Some(fake) }
+    }
+
+    pub fn is_real(&self) -> bool {
+        self.fake.is_none()
+    }
+
+    /// `count` unused disks of one size.
+    pub fn unused(&self, count: usize) -> Vec<Disk> {
+        let disks = self.machine.disks().unwrap();
+        let unused: Vec<Disk> = disks.into_iter().filter(|disk| disk.used == DiskUse::Unused).collect();
+        let same = |bytes| unused.iter().filter(move |disk| disk.bytes == bytes).cloned().collect::<Vec<_>>();
+        let mut equal = unused.iter().map(|disk| same(disk.bytes)).find(|disks| disks.len() >= count).unwrap();
+        equal.truncate(count);
+        equal
+    }
+
+    pub fn name(&self) -> ZpoolName {
+        ZpoolName::of(POOL)
+    }
+
+    pub fn mark(&self) -> Mark {
+        Mark::read("0123456789abcdef0123456789abcdef/pool/9001")
+    }
+
+    pub fn owner(&self, guid: Option<u64>) -> LabelOwner {
+        LabelOwner { name: self.name(), guid }
+    }
+
+    pub fn creation(&self, layout: VdevLayout, disks: &[Disk]) -> PoolCreation {
+        PoolCreation {
+            name: self.name(),
+            mark: self.mark(),
+            notes: BTreeMap::from([("vsnap:name".to_owned(), "demo%20 one".to_owned())]),
+            options: PoolOptions { compression: true, deduplication: true, syncwrite: false },
+            dedup_table_quota: 64 << 20,
+            vdevs: vec![plan(VdevRole::Data, layout, disks)],
+            uneven: false,
+        }
+    }
+
+    /// A raidz1 pool of three disks, destroyed again when the test ends, however it ends.
+    pub fn with_pool(test: impl FnOnce(&System, &[Disk])) {
+        let system = System::new();
+        let disks = system.unused(3);
+        system.zfs.create_pool(&system.creation(VdevLayout::Raidz1, &disks)).unwrap();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&system, &disks)));
+        let all: Vec<Disk> = system.machine.disks().unwrap();
+        let members: Vec<String> = system.zfs.pool(&system.name()).unwrap().map_or_else(Vec::new, |status| {
+            all.iter().filter(|disk| status.has_disk(&disk.path)).map(|disk| disk.path.clone()).collect()
+        });
+        let _ = system.zfs.destroy_pool(&system.name());
+        for path in members.iter().chain(disks.iter().map(|disk| &disk.path)) {
+            let _ = system.machine.release_disk(path, &system.owner(None));
+        }
+        if let Err(payload) = result {
+            std::panic::resume_unwind(payload);
+        }
+    }
+
+    /// Takes the pool away without destroying it, as a reboot does.
+    pub fn export(&self) {
+        match &self.fake {
+            Some(fake) => fake.world().reboot(),
+            None => {
+                // ZED may have it open for a moment.
+                let export =
+                    || Command::new("zpool").args(["export", self.name().as_str()]).status().unwrap().success();
+                let wait = || std::thread::sleep(std::time::Duration::from_secs(1));
+                assert!((0..30).any(|_| export() || {
+                    wait();
+                    false
+                }));
+            }
+        }
+    }
+}
+
+pub fn plan(role: VdevRole, layout: VdevLayout, disks: &[Disk]) -> VdevPlan {
+    VdevPlan { role, layout, paths: disks.iter().map(|disk| disk.path.clone()).collect() }
+}
+
+/// The result is an error of this kind.
+#[track_caller]
+pub fn fails<T: std::fmt::Debug>(result: Result<T, Error>, kind: Kind) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind, kind, "{error}");
+}

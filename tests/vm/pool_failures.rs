@@ -1,0 +1,182 @@
+//! The first bad day: disks that fail, are pulled and come back; scrubs; reboots.
+
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, wait_until};
+
+fn status(bed: &Bed, id: &str) -> Value {
+    bed.get(&format!("/api/pool/{id}/status")).ok()
+}
+
+/// The top-level vdevs with this role.
+fn vdevs(bed: &Bed, id: &str, role: &str) -> Vec<Value> {
+    let status = status(bed, id);
+    status["vdevs"].as_array().unwrap().iter().filter(|vdev| vdev["role"] == role).cloned().collect()
+}
+
+fn resilvered(bed: &Bed, id: &str) -> bool {
+    let status = status(bed, id);
+    status["scan"]["function"] == "resilver" && status["scan"]["state"] == "finished"
+}
+
+fn write_data(bed: &Bed, id: &str) {
+    bed.shell(&format!(
+        "dd if=/dev/urandom of=/vsnap/vpool{id}/data bs=1M count=30 status=none && sha256sum /vsnap/vpool{id}/data > /tmp/sum && zpool sync"
+    ));
+}
+
+/// Every block is read from the disks.
+fn check_data(bed: &Bed, id: &str) {
+    bed.shell("sha256sum -c /tmp/sum");
+    bed.act(id, json!({"action": "scrub"})).ok();
+    wait_until("the scrub ends", 120, || status(bed, id)["scan"]["state"] == "finished");
+    assert_eq!(status(bed, id)["data_errors"], "0");
+    assert_eq!(status(bed, id)["scan"]["function"], "scrub");
+}
+
+#[test]
+fn a_spare_stands_in_for_a_dead_disk() {
+    let bed = Bed::fresh();
+    let disks = bed.equal_disks(5);
+    let id = bed.create_pool("spare", "raid5", &disks[..4]);
+    bed.act(&id, json!({"action": "addspare", "disk_list": [disks[4]]})).ok();
+    write_data(&bed, &id);
+    bed.pull_disk(&disks[1]);
+    wait_until("the spare stands in", 90, || {
+        vdevs(&bed, &id, "spare")[0]["status"] == "INUSE" && resilvered(&bed, &id)
+    });
+    let pool = bed.pool(&id);
+    assert_eq!((&pool["status"], &pool["health"]), (&json!("DEGRADED"), &json!("50")));
+    let text = status(&bed, &id).to_string();
+    assert!(text.contains("\"REMOVED\""), "{text}");
+    assert_eq!(pool["disks"]["raid5_group1"].as_array().unwrap().len(), 4);
+    bed.check_truth();
+    check_data(&bed, &id);
+    bed.act(&id, json!({"action": "removespare", "disk_list": [disks[4]]})).fails(409, "BusyError");
+
+    bed.post("/api/disk", json!({"action": "rescan"})).ok();
+    bed.act(&id, json!({"action": "online", "disk": disks[1]})).ok();
+    wait_until("the pool is whole again", 90, || bed.pool(&id)["status"] == "ONLINE");
+    wait_until("the spare waits again", 90, || vdevs(&bed, &id, "spare")[0]["status"] == "AVAIL");
+    bed.check_truth();
+    check_data(&bed, &id);
+}
+
+#[test]
+fn a_disk_is_taken_offline_and_replaced() {
+    let bed = Bed::fresh();
+    let disks = bed.equal_disks(6);
+    let id = bed.create_pool("replace", "raid6", &disks[..5]);
+    write_data(&bed, &id);
+    let pool = bed.act(&id, json!({"action": "offline", "disk": disks[0]})).ok();
+    assert_eq!(pool["status"], "DEGRADED");
+    bed.check_truth();
+    bed.act(&id, json!({"action": "replace", "old_disk": disks[0], "new_disk": disks[0]}))
+        .fails(400, "InvalidCandidateError");
+    bed.act(&id, json!({"action": "replace", "old_disk": disks[0], "new_disk": disks[5]})).ok();
+    wait_until("the new disk is rebuilt", 120, || bed.pool(&id)["status"] == "ONLINE");
+    let group = bed.pool(&id)["disks"]["raid6_group1"].to_string();
+    assert!(group.contains(&disks[5]) && !group.contains(&disks[0]), "{group}");
+    bed.check_truth();
+    check_data(&bed, &id);
+}
+
+#[test]
+fn errors_are_counted_and_cleared() {
+    let bed = Bed::fresh();
+    let disks = bed.equal_disks(3);
+    let id = bed.create_pool("errors", "raid5", &disks);
+    write_data(&bed, &id);
+    let part = bed.shell(&format!("readlink -f /dev/disk/by-id/scsi-{}-part1", disks[2]));
+    // Damage behind ZFS's back, past the labels at the front.
+    bed.shell(&format!(
+        "for i in $(seq 30); do zpool export vpool{id} && break; sleep 1; done; ! zpool list vpool{id} >/dev/null 2>&1 && dd if=/dev/urandom of={part} bs=1M seek=20 count=200 conv=notrunc status=none"
+    ));
+    assert_eq!(bed.pool(&id)["status"], "UNAVAIL", "an exported pool is said to be gone");
+    assert_eq!(bed.pool(&id)["health"], "0");
+    bed.shell("systemctl restart vsnapd");
+    bed.wait_for_api();
+    bed.act(&id, json!({"action": "scrub"})).ok();
+    wait_until("the scrub ends", 120, || status(&bed, &id)["scan"]["state"] == "finished");
+    let path = format!("/dev/disk/by-id/scsi-{}", disks[2]);
+    let leaf = |bed: &Bed| {
+        let group = vdevs(bed, &id, "data").remove(0);
+        group["children"].as_array().unwrap().iter().find(|leaf| leaf["path"] == path.as_str()).unwrap().clone()
+    };
+    assert_ne!(leaf(&bed)["checksum_errors"], "0", "{}", status(&bed, &id));
+    bed.check_truth();
+    bed.shell("sha256sum -c /tmp/sum");
+    bed.act(&id, json!({"action": "clear"})).ok();
+    assert_eq!(leaf(&bed)["checksum_errors"], "0");
+    check_data(&bed, &id);
+}
+
+#[test]
+fn a_scrub_is_followed_and_stopped() {
+    let bed = Bed::fresh();
+    let id = bed.create_pool("scrub", "raid0", &bed.equal_disks(1));
+    assert!(status(&bed, &id)["scan"].is_null());
+    bed.act(&id, json!({"action": "scrubstop"})).fails(409, "InvalidStateError");
+    write_data(&bed, &id);
+    // Slowed down, so that it can be watched.
+    bed.shell("echo 1 > /sys/module/zfs/parameters/zfs_scan_suspend_progress");
+    bed.act(&id, json!({"action": "scrub"})).ok();
+    let scan = status(&bed, &id)["scan"].clone();
+    assert_eq!((&scan["function"], &scan["state"]), (&json!("scrub"), &json!("scanning")));
+    assert!(scan["percent"].as_str().unwrap().parse::<u8>().unwrap() < 100);
+    bed.act(&id, json!({"action": "scrub"})).fails(409, "BusyError");
+    bed.act(&id, json!({"action": "scrubstop"})).ok();
+    assert_eq!(status(&bed, &id)["scan"]["state"], "canceled");
+    bed.shell("echo 0 > /sys/module/zfs/parameters/zfs_scan_suspend_progress");
+    bed.check_truth();
+}
+
+#[test]
+fn a_suspended_pool_is_shown_and_comes_back() {
+    let bed = Bed::fresh();
+    let disks = bed.equal_disks(2);
+    let id = bed.create_pool("suspended", "raid0", &disks);
+    write_data(&bed, &id);
+    bed.pull_disk(&disks[1]);
+    bed.shell(&format!("(timeout 20 dd if=/dev/urandom of=/vsnap/vpool{id}/more bs=1M count=50 conv=fsync status=none >/dev/null 2>&1 &) ; sleep 1"));
+    wait_until("the pool is suspended", 60, || bed.pool(&id)["status"] == "SUSPENDED");
+    let pool = bed.pool(&id);
+    assert_eq!(pool["health"], "0");
+    assert_eq!(bed.get("/api/pool").ok()["total"], 1);
+    assert_eq!(status(&bed, &id)["status"], "SUSPENDED");
+    bed.act(&id, json!({"action": "scrub"})).fails(409, "InvalidStateError");
+    bed.delete(&format!("/api/pool/{id}")).fails(409, "InvalidStateError");
+    bed.delete(&format!("/api/pool/{id}?force=true")).fails(409, "InvalidStateError");
+
+    bed.post("/api/disk", json!({"action": "rescan"})).ok();
+    bed.act(&id, json!({"action": "clear"})).ok();
+    wait_until("the pool works again", 60, || bed.pool(&id)["status"] == "ONLINE");
+    bed.shell("sha256sum -c /tmp/sum");
+    bed.check_truth();
+}
+
+#[test]
+fn pools_come_back_after_a_reboot_and_strangers_are_left_alone() {
+    let bed = Bed::fresh();
+    let disks = bed.equal_disks(5);
+    let id = bed.create_pool("reboot", "raid6", &disks[..4]);
+    write_data(&bed, &id);
+    bed.shell(&format!(
+        "cp /tmp/sum /root/sum && zpool create -f stranger /dev/disk/by-id/scsi-{} && echo mine > /stranger/file",
+        disks[4]
+    ));
+    bed.shell("(sleep 1; systemctl reboot) >/dev/null 2>&1 &");
+    std::thread::sleep(std::time::Duration::from_secs(10));
+    wait_until("the appliance is back", 240, || bed.try_shell("systemctl is-active vsnapd").status.success());
+    bed.wait_for_api();
+    assert_eq!(bed.pool(&id)["status"], "ONLINE");
+    bed.shell("sha256sum -c /root/sum");
+    assert_eq!(bed.get("/api/pool").ok()["total"], 1, "a stranger's pool is not listed");
+    // The distribution imported it, or it waits to be imported; nobody else touched it.
+    bed.shell(
+        "zpool list stranger >/dev/null 2>&1 || zpool import -d /dev/disk/by-id stranger; grep -q mine /stranger/file",
+    );
+    bed.shell("zpool destroy stranger");
+    bed.wipe(&disks[4]);
+    bed.check_truth();
+}
