@@ -25,6 +25,7 @@ pub mod server;
 pub mod socket;
 pub mod supervision;
 mod system;
+mod system_catalog;
 mod target;
 pub mod tls;
 mod user;
@@ -49,6 +50,8 @@ fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(openapi::preamble())
         .routes(routes!(system::show, system::act))
         .routes(routes!(system::statistics))
+        .routes(routes!(system_catalog::report))
+        .routes(routes!(system_catalog::rebuild))
         .routes(routes!(user::list, user::create))
         .routes(routes!(user::show, user::act, user::set_password))
         .routes(routes!(network::list))

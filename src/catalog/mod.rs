@@ -5,13 +5,19 @@
 
 pub mod operation;
 pub mod pool;
+mod selection;
+pub mod snapshot;
+mod state;
 pub mod system;
+pub mod volume;
 
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
+
+pub use state::RowState;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 

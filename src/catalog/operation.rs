@@ -2,8 +2,11 @@
 
 use rusqlite::{Transaction, params};
 
-use super::Result;
-use crate::types::Epoch;
+use super::{Error, Result};
+use crate::types::{
+    Epoch,
+    operation::{OperationFilter, OperationReport, OperationState},
+};
 
 /// An operation that was begun and has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,35 @@ pub fn unfinished(view: &Transaction<'_>) -> Result<Vec<OperationRow>> {
         view.prepare("SELECT id, parameters FROM operation WHERE state = 'running' ORDER BY id DESC")?;
     let rows = statement.query_map([], |row| Ok(OperationRow { id: row.get(0)?, parameters: row.get(1)? }))?;
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+}
+
+/// Operations that the filter lets through, the youngest first.
+pub fn select(view: &Transaction<'_>, filter: &OperationFilter) -> Result<Vec<OperationReport>> {
+    let mut statement = view.prepare_cached(
+        "SELECT id, verb, subject, user, state, message, time_started, time_ended FROM operation \
+         WHERE (?1 IS NULL OR subject = ?1) AND (?2 IS NULL OR (state = 'running') = ?2) ORDER BY id DESC LIMIT ?3",
+    )?;
+    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![filter.subject, filter.running, limit], |row| {
+        let report = |state| -> rusqlite::Result<OperationReport> {
+            Ok(OperationReport {
+                id: row.get(0)?,
+                verb: row.get(1)?,
+                subject: row.get(2)?,
+                user: row.get(3)?,
+                state,
+                percent: None,
+                message: row.get(5)?,
+                started: Epoch(row.get(6)?),
+                ended: row.get::<_, Option<i64>>(7)?.map(Epoch),
+            })
+        };
+        let word: String = row.get(4)?;
+        let states = [OperationState::Running, OperationState::Done, OperationState::Failed];
+        let state = states.into_iter().find(|state| state.word() == word);
+        Ok(state.map(report).transpose()?.ok_or(word))
+    })?;
+    rows.map(|row| row?.map_err(|word| Error::Content(format!("an operation in state {word:?}")))).collect()
 }
 
 /// Removes operations that ended before `before`, so that the journal doesn't grow for ever.

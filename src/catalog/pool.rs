@@ -2,32 +2,11 @@
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::{Error, Result};
+use super::{Error, Result, RowState};
 use crate::types::{
     Epoch, Name, PoolId,
     pool::{PoolOptions, PoolType},
 };
-
-/// Where a row is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowState {
-    /// Its operation is making it; nobody sees it yet.
-    Creating,
-    /// There.
-    Ready,
-    /// Its operation is removing it.
-    Deleting,
-}
-
-impl RowState {
-    fn word(self) -> &'static str {
-        match self {
-            RowState::Creating => "creating",
-            RowState::Ready => "ready",
-            RowState::Deleting => "deleting",
-        }
-    }
-}
 
 /// Paths by group, in the order in which they are shown.
 pub type DiskGroups = Vec<(String, Vec<String>)>;
@@ -80,10 +59,7 @@ fn decode((id, name, state, guid, pool_type, options, disks, created, updated): 
     Ok(PoolRow {
         id: PoolId(id),
         name: Name::new(name).map_err(|_| fault("name"))?,
-        state: [RowState::Creating, RowState::Ready, RowState::Deleting]
-            .into_iter()
-            .find(|known| known.word() == state)
-            .ok_or_else(|| fault("state"))?,
+        state: RowState::read(&state)?,
         guid: guid.map(|text| text.parse().map_err(|_| fault("guid"))).transpose()?,
         pool_type: PoolType::from_word(&pool_type).map_err(|_| fault("pool_type"))?,
         options,
@@ -168,5 +144,27 @@ pub fn touch(transaction: &Transaction<'_>, id: PoolId, now: Epoch) -> Result<()
 /// The pool is gone.
 pub fn delete(transaction: &Transaction<'_>, id: PoolId) -> Result<()> {
     transaction.execute("DELETE FROM pool WHERE id = ?1", [id.0])?;
+    Ok(())
+}
+
+/// Puts a row back as it was, with its id.
+pub fn restore(transaction: &Transaction<'_>, row: &PoolRow) -> Result<()> {
+    transaction.execute(
+        "INSERT INTO pool (id, name, state, guid, pool_type, compression, deduplication, syncwrite, disks, time_created, \
+         time_updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        params![
+            row.id.0,
+            row.name.as_str(),
+            row.state.word(),
+            row.guid.map(|guid| guid.to_string()),
+            row.pool_type.word(),
+            row.options.compression,
+            row.options.deduplication,
+            row.options.syncwrite,
+            groups_text(&row.disks)?,
+            row.created.0,
+            row.updated.0
+        ],
+    )?;
     Ok(())
 }

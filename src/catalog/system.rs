@@ -43,6 +43,19 @@ pub fn insert(transaction: &Transaction<'_>, id: &SystemId, now: Epoch) -> Resul
     Ok(())
 }
 
+/// Gives the appliance another identity: that of the pools from which the catalog is rebuilt.
+pub fn set_id(transaction: &Transaction<'_>, id: &SystemId) -> Result<()> {
+    transaction.execute("UPDATE system SET id = ?1", [id.as_str()])?;
+    Ok(())
+}
+
+/// Makes ids go on `gap` after the highest: after a rebuild nobody knows which ones were given to what is gone.
+pub fn leave_gap(transaction: &Transaction<'_>, gap: i64) -> Result<()> {
+    transaction
+        .execute("UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name IN ('pool', 'volume', 'snapshot')", [gap])?;
+    Ok(())
+}
+
 /// Sets how far `init` has come.
 pub fn set_init(transaction: &Transaction<'_>, status: InitStatus, message: Option<&str>) -> Result<()> {
     transaction.execute("UPDATE system SET init_status = ?1, init_message = ?2", params![status.word(), message])?;

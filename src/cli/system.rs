@@ -12,7 +12,7 @@ use super::{
     failure::{Failure, Result},
     human, json,
     progress::Progress,
-    table,
+    table::{self, Column::*},
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -20,7 +20,9 @@ Examples:
   vsnap system init                     set up, and make pool \"primary\" (raid0) of all unused disks
   vsnap system init --skip-pool         set up without a pool; make one with `vsnap pool create`
   vsnap system show                     name, state and versions
-  vsnap --json system stats             memory used by ZFS, for scripts";
+  vsnap --json system stats             memory used by ZFS, for scripts
+  vsnap system report                   does the catalog agree with ZFS?
+  vsnap system rebuild-catalog          bring the catalog back from the pools after it was lost";
 
 /// How often the state is asked for while init runs.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -47,6 +49,18 @@ pub(super) enum Verb {
     Show,
     /// Show how much memory ZFS uses for its cache and for deduplication
     Stats,
+    /// Compare the catalog with ZFS and show what differs
+    Report,
+    /// Bring the catalog back from the pools, after its database was lost
+    ///
+    /// Only for an appliance that has not been initialised anew: imports its pools, and brings back ids, names, clones,
+    /// holds, locks and times of all that is in them. No pool is changed.
+    #[command(alias = "rebuild_catalog")]
+    RebuildCatalog {
+        /// Whose catalog, when there are pools of several appliances
+        #[arg(long, value_name = "ID")]
+        system_id: Option<String>,
+    },
 }
 
 impl Verb {
@@ -57,6 +71,12 @@ impl Verb {
             Verb::Stats => {
                 let statistics = json::statistics(&session.client.get("/api/system/stats")?);
                 session.output.show(&statistics, statistics_text)
+            }
+            Verb::Report => session.output.show(&session.client.get("/api/system/report")?, report_text),
+            Verb::RebuildCatalog { system_id } => {
+                let _progress = Progress::spinner("Reading the pools");
+                let rebuilt = session.client.post("/api/system/rebuild", &json!({ "system_id": system_id }))?;
+                session.output.show(&rebuilt, rebuilt_text)
             }
         }
     }
@@ -128,6 +148,29 @@ fn system_text(system: &Value) -> String {
         };
         (name, value)
     }))
+}
+
+fn report_text(report: &Value) -> String {
+    let findings = json::items(report, "findings").iter().map(|finding| {
+        let text = |member| json::text(finding, member);
+        vec![text("kind").replace('_', " "), text("subject"), human::size_of(finding, "size_used"), text("message")]
+    });
+    let columns = [Text("KIND"), Text("OBJECT"), Number("SIZE"), Text("WHAT")];
+    table::list(&columns, findings, "The catalog and ZFS agree.")
+}
+
+fn rebuilt_text(rebuilt: &Value) -> String {
+    let count = |member: &str, what: &str| human::count(rebuilt[member].as_u64().unwrap_or(0) as usize, what);
+    let mut lines = vec![format!(
+        "Brought back {}, {} and {}.",
+        count("pools", "pool"),
+        count("volumes", "volume"),
+        count("snapshots", "snapshot")
+    )];
+    lines.extend(
+        json::items(rebuilt, "skipped").iter().map(|skipped| format!("Left out: {}", skipped.as_str().unwrap_or("?"))),
+    );
+    lines.join("\n")
 }
 
 fn statistics_text(statistics: &Value) -> String {

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    types::{PoolId, disk::DiskUuid},
+    types::{PoolId, VolumeId, disk::DiskUuid},
 };
 
 /// How long a request waits for the one before it. What takes longer is a long operation, and says so by 409.
@@ -22,6 +22,12 @@ pub enum Key {
     System,
     /// A pool.
     Pool(PoolId),
+    /// Everything inside a pool, for its deletion.
+    Contents(PoolId),
+    /// Something inside a pool. Any number of operations may hold this at a time, but none beside [`Key::Contents`].
+    Within(PoolId),
+    /// A volume with its snapshots.
+    Volume(VolumeId),
     /// A disk that is being put into a pool or taken out of it.
     Disk(DiskUuid),
     /// An OS account.
@@ -33,16 +39,36 @@ impl fmt::Display for Key {
         match self {
             Key::System => formatter.write_str("the system"),
             Key::Pool(id) => write!(formatter, "pool {id}"),
+            Key::Contents(id) | Key::Within(id) => write!(formatter, "pool {id}"),
+            Key::Volume(id) => write!(formatter, "volume {id}"),
             Key::Disk(uuid) => write!(formatter, "disk {uuid}"),
             Key::User(name) => write!(formatter, "user {name}"),
         }
     }
 }
 
+impl Key {
+    /// The keys that nobody may hold when this one is taken.
+    fn rivals(&self) -> Vec<Key> {
+        match self {
+            Key::Contents(id) => vec![Key::Contents(*id), Key::Within(*id)],
+            Key::Within(id) => vec![Key::Contents(*id)],
+            key => vec![key.clone()],
+        }
+    }
+}
+
+/// For what a key is held, and by how many: more than one only of [`Key::Within`].
+#[derive(Debug, Clone, Copy)]
+struct Holder {
+    work: &'static str,
+    count: usize,
+}
+
 /// Which keys are held, and by what.
 #[derive(Default)]
 pub struct Locks {
-    held: Mutex<HashMap<Key, &'static str>>,
+    held: Mutex<HashMap<Key, Holder>>,
     freed: Condvar,
 }
 
@@ -64,13 +90,19 @@ impl Locks {
     fn acquire_within(&self, keys: &mut Vec<Key>, work: &'static str, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         let mut held = self.lock();
-        while let Some((key, holder)) = keys.iter().find_map(|key| held.get_key_value(key)) {
+        while let Some((key, holder)) =
+            keys.iter().flat_map(Key::rivals).find_map(|rival| held.get_key_value(&rival).map(|(k, h)| (k.clone(), *h)))
+        {
             let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
-                return Err(Error::Busy(format!("{key} is busy with {holder}; try again when that has ended")));
+                return Err(Error::Busy(format!("{key} is busy with {}; try again when that has ended", holder.work)));
             };
             held = self.freed.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        keys.retain(|key| held.insert(key.clone(), work).is_none());
+        let mut seen = std::collections::HashSet::new();
+        keys.retain(|key| seen.insert(key.clone()));
+        for key in keys.iter() {
+            held.entry(key.clone()).or_insert(Holder { work, count: 0 }).count += 1;
+        }
         Ok(())
     }
 
@@ -80,7 +112,7 @@ impl Locks {
     }
 
     /// The map is consistent after each statement, so a panic elsewhere doesn't spoil it.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, &'static str>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Holder>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,7 +121,12 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         let mut held = self.locks.lock();
         for key in &self.keys {
-            held.remove(key);
+            if let Some(holder) = held.get_mut(key) {
+                holder.count -= 1;
+                if holder.count == 0 {
+                    held.remove(key);
+                }
+            }
         }
         self.locks.freed.notify_all();
     }
@@ -108,6 +145,22 @@ mod tests {
         assert!(locks.acquire_within(&mut vec![Key::Pool(PoolId(2))], "x", Duration::ZERO).is_ok());
         drop(guard);
         assert!(locks.acquire(vec![Key::Pool(PoolId(1))], "x").is_ok());
+    }
+
+    #[test]
+    fn many_work_within_a_pool_but_not_while_it_goes() {
+        let locks = Locks::default();
+        let pool = PoolId(1);
+        let first = locks.acquire(vec![Key::Within(pool), Key::Volume(VolumeId(1))], "x").unwrap();
+        let second = locks.acquire(vec![Key::Within(pool), Key::Volume(VolumeId(2))], "x").unwrap();
+        assert!(locks.acquire_within(&mut vec![Key::Volume(VolumeId(2))], "x", Duration::ZERO).is_err());
+        drop(first);
+        assert!(locks.acquire_within(&mut vec![Key::Contents(pool)], "x", Duration::ZERO).is_err());
+        drop(second);
+        let deletion = locks.acquire(vec![Key::Contents(pool)], "the deletion").unwrap();
+        assert!(locks.acquire_within(&mut vec![Key::Within(pool)], "x", Duration::ZERO).is_err());
+        drop(deletion);
+        assert!(locks.acquire(vec![Key::Within(pool)], "x").is_ok());
     }
 
     #[test]

@@ -7,17 +7,28 @@ mod disk;
 pub mod locks;
 mod network;
 pub mod operation;
+mod operation_report;
 mod pool;
 mod pool_change;
 mod pool_create;
 mod pool_delete;
+mod rebuild;
+mod report;
+mod snapshot;
+mod snapshot_change;
+mod snapshot_create;
 mod startup;
 mod system;
 mod target;
 mod upkeep;
 mod user;
+mod volume;
+mod volume_action;
+mod volume_create;
+mod volume_delete;
+mod volume_update;
 
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 
 pub use target::Target;
 
@@ -51,9 +62,11 @@ pub struct Engine {
     zfs: Arc<dyn Zfs>,
     machine: Arc<dyn Machine>,
     config: Config,
-    id: SystemId,
+    /// Another one after the catalog was rebuilt.
+    id: RwLock<SystemId>,
     locks: locks::Locks,
     running: operation::Running,
+    progress: operation_report::Progress,
     /// Ends the upkeep thread when it is dropped.
     upkeep: Mutex<Option<mpsc::Sender<()>>>,
 }
@@ -67,11 +80,17 @@ impl Engine {
             zfs,
             machine,
             config,
-            id,
+            id: RwLock::new(id),
             locks: locks::Locks::default(),
             running: operation::Running::default(),
+            progress: operation_report::Progress::default(),
             upkeep: Mutex::default(),
         }))
+    }
+
+    /// Identity of the appliance.
+    fn id(&self) -> SystemId {
+        self.id.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn now(&self) -> Epoch {

@@ -20,9 +20,11 @@ use crate::{
     catalog,
     error::{Error, Result},
     types::{
-        Name, PoolId,
+        Name, PoolId, SnapshotId, VolumeId,
         pool::{PoolOptions, VdevPlan, VdevRole},
+        snapshot::{HoldReason, Retention},
         system::InitRequest,
+        volume::VolumeOptions,
     },
 };
 
@@ -89,6 +91,89 @@ pub enum Operation {
         /// Paths of its disks, to be cleared afterwards.
         paths: Vec<String>,
     },
+    /// A new volume. All about it is in its row.
+    CreateVolume {
+        /// Its row.
+        volume: VolumeId,
+    },
+    /// New name, size or options.
+    UpdateVolume {
+        /// Which.
+        volume: VolumeId,
+        /// As it was.
+        before: VolumeProperties,
+        /// As it is to be.
+        after: VolumeProperties,
+    },
+    /// A volume goes, with its snapshots.
+    DeleteVolume {
+        /// Which.
+        volume: VolumeId,
+    },
+    /// A volume becomes what it was.
+    RollBack {
+        /// Which.
+        volume: VolumeId,
+        /// To what.
+        snapshot: SnapshotId,
+        /// Clones that go for it.
+        clones: Vec<VolumeId>,
+    },
+    /// A clone becomes the owner of its origin.
+    Promote {
+        /// The clone.
+        volume: VolumeId,
+        /// Whose snapshot its origin is.
+        from: VolumeId,
+        /// Its origin.
+        origin: SnapshotId,
+    },
+    /// New snapshots of one moment.
+    CreateSnapshots {
+        /// Their rows.
+        snapshots: Vec<SnapshotId>,
+    },
+    /// A snapshot goes.
+    DeleteSnapshot {
+        /// Which.
+        snapshot: SnapshotId,
+    },
+    /// A snapshot is kept for another time.
+    RetainSnapshot {
+        /// Which.
+        snapshot: SnapshotId,
+        /// As it was.
+        before: Retention,
+        /// As it is to be.
+        after: Retention,
+    },
+    /// Somebody holds a snapshot.
+    HoldSnapshot {
+        /// Which.
+        snapshot: SnapshotId,
+        /// Why.
+        reason: HoldReason,
+        /// Who.
+        user: String,
+    },
+    /// A hold is gone.
+    ReleaseSnapshot {
+        /// Of which.
+        snapshot: SnapshotId,
+        /// Why it was held.
+        reason: HoldReason,
+    },
+}
+
+/// What a client can change of a volume, as it is or is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeProperties {
+    /// Its name.
+    pub name: Name,
+    /// Limit of a filesystem, size of a lun; in bytes.
+    pub size: Option<u64>,
+    /// Its options; `None` follows the pool.
+    pub options: VolumeOptions,
 }
 
 impl Operation {
@@ -102,8 +187,23 @@ impl Operation {
             Operation::RemoveDisks { pool, .. } => ("remove_disks", format!("pool {pool}")),
             Operation::ReplaceDisk { pool, .. } => ("replace_disk", format!("pool {pool}")),
             Operation::DeletePool { pool, .. } => ("delete_pool", format!("pool {pool}")),
+            Operation::CreateVolume { volume } => ("create_volume", format!("volume {volume}")),
+            Operation::UpdateVolume { volume, .. } => ("update_volume", format!("volume {volume}")),
+            Operation::DeleteVolume { volume } => ("delete_volume", format!("volume {volume}")),
+            Operation::RollBack { volume, .. } => ("roll_back", format!("volume {volume}")),
+            Operation::Promote { volume, .. } => ("promote", format!("volume {volume}")),
+            Operation::CreateSnapshots { snapshots } => ("create_snapshot", format!("snapshot {}", first(snapshots))),
+            Operation::DeleteSnapshot { snapshot } => ("delete_snapshot", format!("snapshot {snapshot}")),
+            Operation::RetainSnapshot { snapshot, .. } => ("retain_snapshot", format!("snapshot {snapshot}")),
+            Operation::HoldSnapshot { snapshot, .. } => ("hold_snapshot", format!("snapshot {snapshot}")),
+            Operation::ReleaseSnapshot { snapshot, .. } => ("release_snapshot", format!("snapshot {snapshot}")),
         }
     }
+}
+
+/// One of an atomic set stands for all.
+fn first(snapshots: &[SnapshotId]) -> SnapshotId {
+    snapshots.first().copied().unwrap_or(SnapshotId(0))
 }
 
 /// How many operations are running, so that a stop can wait for them.
@@ -188,6 +288,7 @@ impl Engine {
         let (verb, subject) = operation.verb_and_subject();
         let began = Instant::now();
         let result = self.carry_out(id, operation);
+        self.progress.end(id);
         let duration_ms = began.elapsed().as_millis() as u64;
         match &result {
             Ok(()) => tracing::info!(operation.id = id, verb, subject, duration_ms, "{verb} of {subject} done"),
@@ -211,6 +312,16 @@ impl Engine {
             Operation::RemoveDisks { pool, vdevs, paths, .. } => self.run_remove_disks(id, *pool, vdevs, paths),
             Operation::ReplaceDisk { pool, old, new } => self.run_replace_disk(id, *pool, *old, new),
             Operation::DeletePool { pool, paths } => self.run_delete_pool(id, *pool, paths),
+            Operation::CreateVolume { volume } => self.run_create_volume(id, *volume),
+            Operation::UpdateVolume { volume, after, .. } => self.run_update_volume(id, *volume, after),
+            Operation::DeleteVolume { volume } => self.run_delete_volume(id, *volume),
+            Operation::RollBack { volume, snapshot, clones } => self.run_roll_back(id, *volume, *snapshot, clones),
+            Operation::Promote { volume, from, origin } => self.run_promote(id, *volume, *from, *origin),
+            Operation::CreateSnapshots { snapshots } => self.run_create_snapshots(id, snapshots),
+            Operation::DeleteSnapshot { snapshot } => self.run_delete_snapshot(id, *snapshot),
+            Operation::RetainSnapshot { snapshot, after, .. } => self.run_retain_snapshot(id, *snapshot, *after),
+            Operation::HoldSnapshot { snapshot, reason, user } => self.run_hold_snapshot(id, *snapshot, reason, user),
+            Operation::ReleaseSnapshot { snapshot, reason } => self.run_release_snapshot(id, *snapshot, reason),
         }
     }
 
@@ -229,6 +340,19 @@ impl Engine {
             }
             Operation::UpdatePool { pool, before, .. } => self.undo_update_pool(id, *pool, before, cause),
             Operation::RemoveDisks { pool, .. } => self.fail(id, *pool, cause),
+            Operation::CreateVolume { volume } => self.undo_create_volume(id, *volume, cause),
+            Operation::UpdateVolume { volume, before, .. } => self.undo_update_volume(id, *volume, before, cause),
+            Operation::DeleteVolume { volume } => self.undo_delete_volume(id, *volume, cause),
+            Operation::RollBack { volume, .. } | Operation::Promote { volume, .. } => {
+                self.follow_volume(id, *volume, cause)
+            }
+            Operation::CreateSnapshots { snapshots } => self.undo_create_snapshots(id, snapshots, cause),
+            Operation::DeleteSnapshot { snapshot } => self.undo_delete_snapshot(id, *snapshot, cause),
+            Operation::RetainSnapshot { snapshot, before, .. } => {
+                self.undo_retain_snapshot(id, *snapshot, *before, cause)
+            }
+            Operation::HoldSnapshot { snapshot, reason, .. } => self.undo_hold_snapshot(id, *snapshot, reason, cause),
+            Operation::ReleaseSnapshot { .. } => self.end(id, Some(&cause.to_string()), |_| Ok(())),
         }
     }
 

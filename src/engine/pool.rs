@@ -3,8 +3,8 @@
 use super::Engine;
 use crate::{
     catalog::{
-        self,
-        pool::{DiskGroups, PoolRow, RowState},
+        self, RowState,
+        pool::{DiskGroups, PoolRow},
     },
     error::{Error, Result},
     os::{self, PoolFacts},
@@ -75,7 +75,7 @@ impl Engine {
     }
 
     pub(super) fn mark(&self, id: PoolId) -> Mark {
-        Mark::pool(&self.id, id)
+        Mark::pool(&self.id(), id)
     }
 
     /// What ZFS says of a pool that is to be changed: imported, with our guid and our mark, not suspended.

@@ -2,10 +2,7 @@
 
 use super::{Caller, Engine, locks::Key, operation::Operation, pool::zpool_name};
 use crate::{
-    catalog::{
-        self,
-        pool::{PoolRow, RowState},
-    },
+    catalog::{self, RowState, pool::PoolRow},
     error::{Error, Result},
     os::LabelOwner,
     types::{
@@ -18,8 +15,10 @@ impl Engine {
     /// Destroys a pool and clears its disks, so that they are unused again. A pool whose disks are not here is only
     /// forgotten, and only with `force`.
     pub fn delete_pool(&self, caller: &Caller, id: PoolId, force: bool) -> Result<()> {
-        let _guard = self.locks.acquire(vec![Key::Pool(id)], "the deletion of the pool")?;
+        let _guard = self.locks.acquire(vec![Key::Pool(id), Key::Contents(id)], "the deletion of the pool")?;
         let row = self.pool_row(id)?;
+        let locked = self.catalog.read(|view| catalog::snapshot::locked_in_pool(view, id, self.now()))?;
+        self.require_unlocked(&format!("pool {id}"), &locked)?;
         let paths = match self.imported(&row) {
             Ok(status) => {
                 self.require_deletable(&row, &status)?;

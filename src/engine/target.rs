@@ -13,6 +13,6 @@ pub struct Target {
 impl Engine {
     /// The appliance's one iSCSI target.
     pub fn targets(&self) -> Result<Vec<Target>> {
-        Ok(vec![Target { wwn: format!("{}:{}", self.config.iscsi.naming_authority, self.id) }])
+        Ok(vec![Target { wwn: format!("{}:{}", self.config.iscsi.naming_authority, self.id()) }])
     }
 }

@@ -1,4 +1,5 @@
-//! What the appliance does by itself: scrubs on schedule, spares that wait again, and keeping the journal short.
+//! What the appliance does by itself: scrubs on schedule, spares that wait again, snapshots that expire, comparing the
+//! catalog with ZFS, and keeping the journal short.
 
 use std::{
     sync::{Arc, PoisonError, Weak, mpsc},
@@ -25,6 +26,9 @@ use crate::{
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(60);
 
+/// Rounds from one comparison of the catalog with ZFS to the next: an hour.
+const COMPARE_ROUNDS: u32 = 60;
+
 /// How long ended operations stay in the journal, in seconds.
 const JOURNAL_SECONDS: i64 = 90 * 24 * 3600;
 
@@ -49,6 +53,7 @@ impl Engine {
     pub fn upkeep(&self) -> Result<()> {
         let now = self.now();
         self.catalog.write(|transaction| catalog::operation::prune(transaction, Epoch(now.0 - JOURNAL_SECONDS)))?;
+        self.remove_expired_snapshots()?;
         let due = last_due(&self.config.storage.scrub_schedule, now);
         let live = self.zfs.pools()?;
         for row in self.pool_rows()? {
@@ -106,8 +111,15 @@ fn spares_done(status: &PoolStatus) -> Vec<&Vdev> {
 
 /// The other end of `stopped` is dropped when no further round is wanted.
 fn rounds(engine: &Weak<Engine>, stopped: &mpsc::Receiver<()>) {
+    let (mut round, mut known) = (0_u32, Vec::new());
     while stopped.recv_timeout(ROUND) == Err(mpsc::RecvTimeoutError::Timeout) {
         let Some(engine) = engine.upgrade() else { return };
+        if round.is_multiple_of(COMPARE_ROUNDS)
+            && let Err(error) = engine.report_news(&mut known)
+        {
+            tracing::error!(%error, "the catalog could not be compared with ZFS");
+        }
+        round = round.wrapping_add(1);
         if let Err(error) = engine.upkeep() {
             tracing::error!(%error, "a round of upkeep failed");
         }

@@ -41,6 +41,8 @@ const MOST_OUTPUT: usize = 64 << 20;
 const MOST_ERRORS: usize = 64 << 10;
 /// How long a killed process gets to go, and an ended one's pipes to be closed.
 const GRACE: Duration = Duration::from_secs(3);
+/// How much of the output may wait to be taken, in pieces of up to 64 KiB; then the process has to wait.
+const EVENTS: usize = 16;
 /// How often a [`Limit::Stall`] looks for progress.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -174,6 +176,39 @@ impl Command {
     /// Runs it to its end, whatever its exit status. `TimedOut` when its time is up, `Other` when it can't be started.
     pub fn run(self) -> Result<Output> {
         let action = self.to_string();
+        let (mut stdout, mut lost) = (Vec::new(), false);
+        let ended = self.follow(&mut |bytes| {
+            lost |= stdout.len() + bytes.len() > MOST_OUTPUT;
+            if !lost {
+                stdout.extend_from_slice(bytes);
+            }
+            Ok(true)
+        })?;
+        let fault = |detail: String| Error::new(Kind::Other, action.clone(), detail);
+        if lost {
+            return Err(fault(format!("it printed more than {MOST_OUTPUT} bytes")));
+        }
+        let ended = ended.ok_or_else(|| fault("its output was not wanted".to_owned()))?;
+        Ok(Output { code: ended.code, stdout, stderr: ended.stderr })
+    }
+
+    /// Runs it and gives away its standard output line by line while it prints, at the pace of `line`. When that says
+    /// `false` or fails the process is ended and nothing more is asked of it; else errors are as in
+    /// [`Command::output`].
+    pub fn lines(self, classify: fn(&str) -> Kind, line: &mut dyn FnMut(&str) -> Result<bool>) -> Result<()> {
+        let action = self.to_string();
+        let mut lines = Lines { action: action.clone(), rest: Vec::new(), line };
+        let Some(ended) = self.follow(&mut |bytes| lines.take(bytes))? else { return Ok(()) };
+        let output = Output { code: ended.code, stdout: Vec::new(), stderr: ended.stderr };
+        if !output.succeeded() {
+            return Err(output.failure(action, classify));
+        }
+        lines.last()
+    }
+
+    /// Runs it and gives away what it prints piece by piece; `None` when `stdout` wanted no more.
+    fn follow(self, stdout: &mut dyn FnMut(&[u8]) -> Result<bool>) -> Result<Option<Ended>> {
+        let action = self.to_string();
         let began = Instant::now();
         let mut child = self.spawn().map_err(|error| Error::io(action.clone(), &error))?;
         let pid = Pid::from_raw(child.id() as i32);
@@ -182,6 +217,13 @@ impl Command {
         let mut gathered = Gathered::default();
         while !gathered.ended() {
             match events.recv_timeout(progress.wait(gathered.exited)) {
+                Ok(Event::Out(bytes)) => match stdout(&bytes) {
+                    Ok(true) => progress.moved(),
+                    stop => {
+                        end(child, pid, &events, &mut gathered);
+                        return stop.map(|_| None);
+                    }
+                },
                 Ok(event) => {
                     gathered.take(event);
                     progress.moved();
@@ -200,7 +242,7 @@ impl Command {
         // The watching thread has seen it exit but left it to be reaped here, so its pid can't be another's by now.
         let status = child.wait().map_err(|error| Error::io(action.clone(), &error))?;
         tracing::trace!(command = %action, code = status.code(), duration_ms = began.elapsed().as_millis() as u64);
-        gathered.output(action, status)
+        gathered.output(action, status).map(Some)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
@@ -238,6 +280,47 @@ impl Output {
     }
 }
 
+/// What a process that ended by itself left behind, beside its standard output.
+struct Ended {
+    code: Option<i32>,
+    stderr: String,
+}
+
+/// Cuts output into lines.
+struct Lines<'a> {
+    action: String,
+    rest: Vec<u8>,
+    line: &'a mut dyn FnMut(&str) -> Result<bool>,
+}
+
+impl Lines<'_> {
+    fn take(&mut self, bytes: &[u8]) -> Result<bool> {
+        self.rest.extend_from_slice(bytes);
+        let mut begin = 0;
+        while let Some(length) = self.rest[begin..].iter().position(|&byte| byte == b'\n') {
+            let text = utf8(&self.action, &self.rest[begin..begin + length])?;
+            if !(self.line)(text)? {
+                return Ok(false);
+            }
+            begin += length + 1;
+        }
+        self.rest.drain(..begin);
+        Ok(true)
+    }
+
+    /// The last line, when no line feed ends it.
+    fn last(&mut self) -> Result<()> {
+        if !self.rest.is_empty() {
+            (self.line)(utf8(&self.action, &self.rest)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn utf8<'a>(action: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    std::str::from_utf8(bytes).map_err(|_| Error::new(Kind::Other, action, "its output is not UTF-8"))
+}
+
 /// What the threads that watch a process report.
 enum Event {
     Out(Vec<u8>),
@@ -248,7 +331,7 @@ enum Event {
 
 /// Starts the threads that feed, read and wait for the process.
 fn watch(child: &mut Child, pid: Pid, input: Option<Zeroizing<Vec<u8>>>) -> mpsc::Receiver<Event> {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(EVENTS);
     if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
         // A tool that does not read all of it says why on its own; a broken pipe is no news.
         thread::spawn(move || drop(pipe.write_all(&input)));
@@ -267,7 +350,7 @@ fn watch(child: &mut Child, pid: Pid, input: Option<Zeroizing<Vec<u8>>>) -> mpsc
     receiver
 }
 
-fn read(mut pipe: impl Read + Send + 'static, sender: mpsc::Sender<Event>, event: fn(Vec<u8>) -> Event) {
+fn read(mut pipe: impl Read + Send + 'static, sender: mpsc::SyncSender<Event>, event: fn(Vec<u8>) -> Event) {
     thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
         loop {
@@ -303,12 +386,10 @@ fn end(mut child: Child, pid: Pid, events: &mpsc::Receiver<Event>, gathered: &mu
     }
 }
 
-/// What has come from a process so far.
+/// What has come from a process so far, but for its standard output.
 #[derive(Default)]
 struct Gathered {
-    stdout: Vec<u8>,
     stderr: Vec<u8>,
-    lost: bool,
     closed: usize,
     exited: Option<Instant>,
 }
@@ -316,8 +397,8 @@ struct Gathered {
 impl Gathered {
     fn take(&mut self, event: Event) {
         match event {
-            Event::Out(bytes) if self.stdout.len() + bytes.len() <= MOST_OUTPUT => self.stdout.extend(bytes),
-            Event::Out(_) => self.lost = true,
+            // Of a process that is being ended.
+            Event::Out(_) => {}
             Event::Err(bytes) => {
                 let room = MOST_ERRORS - self.stderr.len();
                 self.stderr.extend(bytes.into_iter().take(room));
@@ -331,15 +412,12 @@ impl Gathered {
         self.exited.is_some() && self.closed == 2
     }
 
-    fn output(self, action: String, status: ExitStatus) -> Result<Output> {
-        if self.lost {
-            return Err(Error::new(Kind::Other, action, format!("it printed more than {MOST_OUTPUT} bytes")));
-        }
+    fn output(self, action: String, status: ExitStatus) -> Result<Ended> {
         if let Some(signal) = status.signal() {
             return Err(Error::new(Kind::Other, action, format!("signal {signal} ended it")));
         }
         let stderr = String::from_utf8_lossy(&self.stderr).trim().to_owned();
-        Ok(Output { code: status.code(), stdout: self.stdout, stderr })
+        Ok(Ended { code: status.code(), stderr })
     }
 }
 
@@ -395,71 +473,5 @@ fn sectors_moved(text: &str) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tool(name: &str) -> Tool {
-        Tool::find(name, "coreutils").unwrap()
-    }
-
-    fn other(_: &str) -> Kind {
-        Kind::Other
-    }
-
-    #[test]
-    fn a_missing_tool_names_its_package() {
-        let error = Tool::find("no-such-tool", "some-package").unwrap_err();
-        assert_eq!(error.kind, Kind::Missing);
-        assert!(error.to_string().contains("some-package"), "{error}");
-    }
-
-    #[test]
-    fn output_environment_and_standard_input() {
-        assert_eq!(tool("env").command([]).output(other).unwrap(), {
-            format!("LC_ALL=C.UTF-8\nPATH={}\n", FOLDERS.join(":"))
-        });
-        let big = vec![b'x'; 3 << 20];
-        assert_eq!(tool("cat").command([]).stdin(big.clone()).run().unwrap().stdout, big);
-        // Without input it reads nothing instead of waiting for the terminal.
-        assert_eq!(tool("cat").command([]).output(other).unwrap(), "");
-        // A tool that does not read its input is no error.
-        assert!(tool("true").command([]).stdin(big).run().unwrap().succeeded());
-    }
-
-    #[test]
-    fn failures_carry_argv_and_what_was_said() {
-        let error = tool("ls").command(["/no such file"]).stdin(b"secret".to_vec()).output(other).unwrap_err();
-        assert_eq!(error.action, "ls '/no such file'");
-        assert!(error.detail.contains("No such file or directory"), "{error}");
-        assert!(!error.to_string().contains("secret"));
-        let error = tool("false").command([]).output(other).unwrap_err();
-        assert_eq!(error.detail, "it exited with status 1 and said nothing");
-    }
-
-    #[test]
-    fn a_command_that_takes_too_long_is_ended_with_all_its_children() {
-        let began = Instant::now();
-        let limit = Limit::Time(Duration::from_millis(300));
-        // `timeout` starts `sleep` as a child of its own, which holds the pipes open as well.
-        let command = tool("timeout").command(["--foreground", "98", "sleep", "97.25"]).limit(limit);
-        let error = command.output(other).unwrap_err();
-        assert_eq!(error.kind, Kind::TimedOut);
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-        let left = tool("ps").command(["-eo", "args"]).output(other).unwrap();
-        assert!(!left.lines().any(|line| line == "sleep 97.25"), "{left}");
-    }
-
-    #[test]
-    fn a_daemon_that_keeps_the_pipes_does_not_hold_up_the_caller() {
-        let began = Instant::now();
-        let output = tool("setsid").command(["--fork", "sleep", "8"]).run().unwrap();
-        assert!(output.succeeded());
-        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
-    }
-
-    #[test]
-    fn disk_statistics_are_summed() {
-        let text = "   8       0 sda 10 0 100 5 20 0 300 9 0 8 14 0 0 0 0 2 0\n 254 0 vda 1 0 7 0 1 0 8 0 0 0 0\n";
-        assert_eq!(sectors_moved(text), 415);
-    }
-}
+#[path = "command_tests.rs"]
+mod tests;

@@ -1,10 +1,11 @@
 //! Everything outside the process, behind small traits, because that is what tests replace.
 //!
-//! [`Zfs`] and [`Machine`] have two implementations: the real one ([`zfs::OpenZfs`], [`machine::Linux`]) and
+//! [`Zfs`] (with [`Datasets`]) and [`Machine`] have two implementations: the real one ([`zfs::OpenZfs`], [`machine::Linux`]) and
 //! [`fake::FakeOs`], which behaves like it and can refuse or stop on demand. The same contract tests (`tests/os`)
 //! run on both, so that the fake can't drift.
 
 pub mod command;
+mod dataset;
 pub mod disks;
 mod error;
 pub mod fake;
@@ -17,6 +18,10 @@ pub mod zfs;
 
 use std::collections::BTreeMap;
 
+pub use dataset::{
+    Change, ChangeKind, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets,
+    SnapshotFacts,
+};
 pub use error::{Error, Kind};
 
 use crate::types::{
@@ -78,8 +83,8 @@ pub struct PoolFacts {
     pub mounted: bool,
 }
 
-/// ZFS. Errors carry a [`Kind`]; a missing pool is `Ok(None)` or `Kind::Missing`, and no other error means "missing".
-pub trait Zfs: Send + Sync {
+/// Pools of ZFS; [`Datasets`] is the rest of it. Errors carry a [`Kind`]; a missing pool is `Ok(None)` or `Kind::Missing`, and no other error means "missing".
+pub trait Zfs: Datasets {
     /// Every imported pool, ours or not, in whatever state (`zpool status -j -P --json-int`).
     fn pools(&self) -> Result<Vec<PoolStatus>>;
     /// One imported pool.
@@ -113,10 +118,12 @@ pub trait Zfs: Send + Sync {
     fn start_scrub(&self, name: &ZpoolName) -> Result<()>;
     /// Stops a scrub; `Missing` when none is running.
     fn stop_scrub(&self, name: &ZpoolName) -> Result<()>;
+    /// Name and guid of every pool that could be imported, ours or not: on disks that are here, and not imported.
+    fn importable_pools(&self) -> Result<Vec<(String, u64)>>;
     /// Imports the pool with this guid without mounting it, from by-id links, whatever any cache file says.
     /// `Missing` when no disk has it.
     fn import_pool(&self, guid: u64) -> Result<()>;
-    /// Mounts a pool's root dataset, when it is not.
+    /// Mounts a pool's root dataset and the filesystems in it, those that are not mounted.
     fn mount_pool(&self, name: &ZpoolName) -> Result<()>;
     /// ARC and dedup-table memory; `pools` are ours.
     fn cache_statistics(&self, pools: &[ZpoolName]) -> Result<CacheStatistics>;

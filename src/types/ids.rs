@@ -6,26 +6,43 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 
-/// Number of a pool: counts up from 1 and is never given twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PoolId(pub i64);
+macro_rules! numbered {
+    ($($(#[$doc:meta])* $name:ident $kind:literal)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub i64);
 
-impl fmt::Display for PoolId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(formatter)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                match text.parse::<i64>() {
+                    Ok(number) if number > 0 => Ok($name(number)),
+                    _ => {
+                        let fault = concat!("is not a ", $kind, " id, which is a whole number from 1 upwards");
+                        Err(Invalid::new("id", format!("{text:?} {fault}")))
+                    }
+                }
+            }
+        }
+    )*};
 }
 
-impl FromStr for PoolId {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text.parse::<i64>() {
-            Ok(number) if number > 0 => Ok(PoolId(number)),
-            _ => Err(Invalid::new("id", format!("{text:?} is not a pool id, which is a whole number from 1 upwards"))),
-        }
-    }
+numbered! {
+    /// Number of a pool: counts up from 1 and is never given twice.
+    PoolId "pool"
+    /// Number of a volume: counts up from 1 and is never given twice.
+    VolumeId "volume"
+    /// Number of a snapshot: counts up from 1 and is never given twice. Of two snapshots in one line of descent the
+    /// younger one has the higher number.
+    SnapshotId "snapshot"
 }
 
 /// Identity of an appliance: 32 lower-case hex digits.
@@ -78,9 +95,33 @@ impl Mark {
         Mark(format!("{system}/pool/{pool}"))
     }
 
+    /// The mark of a volume of this appliance.
+    pub fn volume(system: &SystemId, volume: VolumeId) -> Self {
+        Mark(format!("{system}/volume/{volume}"))
+    }
+
+    /// The mark of every snapshot of this appliance. One for all, since ZFS gives the snapshots of an atomic set the
+    /// same properties; which one it is stands in its ZFS name.
+    pub fn snapshot(system: &SystemId) -> Self {
+        Mark(format!("{system}/snapshot"))
+    }
+
     /// As it is written on disk.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Appliance, kind of object and number in it; `None` when it is no mark of an appliance. Snapshots have no number.
+    pub fn parts(&self) -> Option<(SystemId, &str, Option<i64>)> {
+        let mut parts = self.0.split('/');
+        let system = parts.next()?.parse().ok()?;
+        let kind = parts.next()?;
+        let number = parts.next().map(|number| number.parse::<i64>().ok().filter(|number| *number > 0));
+        match (number, parts.next()) {
+            (None, _) => Some((system, kind, None)),
+            (Some(Some(number)), None) => Some((system, kind, Some(number))),
+            _ => None,
+        }
     }
 
     /// A mark as it was read from disk, ours or not.
@@ -98,6 +139,17 @@ mod tests {
         assert_eq!("7".parse(), Ok(PoolId(7)));
         for bad in ["0", "-1", "", "1.5", "9223372036854775808", "x"] {
             assert!(bad.parse::<PoolId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn marks_are_read_again() {
+        let system = SystemId::random();
+        let volume = Mark::volume(&system, VolumeId(7));
+        assert_eq!(volume.parts(), Some((system.clone(), "volume", Some(7))));
+        assert_eq!(Mark::snapshot(&system).parts(), Some((system.clone(), "snapshot", None)));
+        for bad in ["", "x", "x/pool/1", &format!("{system}/pool/0"), &format!("{system}/pool/1/2")] {
+            assert_eq!(Mark::read(bad).parts(), None, "{bad}");
         }
     }
 

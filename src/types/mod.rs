@@ -4,13 +4,18 @@ pub mod disk;
 pub mod ids;
 pub mod names;
 pub mod network;
+pub mod operation;
 pub mod pool;
+pub mod report;
+pub mod selection;
+pub mod snapshot;
 pub mod system;
 pub mod time;
 pub mod user;
 pub mod vdev;
+pub mod volume;
 
-pub use ids::{PoolId, SystemId};
+pub use ids::{PoolId, SnapshotId, SystemId, VolumeId};
 pub use names::Name;
 pub use time::Epoch;
 

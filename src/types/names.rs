@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, PoolId};
+use super::{Invalid, PoolId, SnapshotId, VolumeId};
 
 /// A name of a pool, volume, host or snapshot: 1 to 256 printable characters, no control characters, no space at
 /// either end (contract section 7.1, decisions "names").
@@ -89,6 +89,73 @@ impl ZpoolName {
 impl fmt::Display for ZpoolName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
+    }
+}
+
+/// Name of a volume's dataset as ZFS knows it: `vpool<p>/fs<v>` or `vpool<p>/lun<v>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DatasetName(String);
+
+impl DatasetName {
+    /// The dataset of filesystem `volume`.
+    pub fn filesystem(pool: PoolId, volume: VolumeId) -> Self {
+        DatasetName(format!("{}/fs{volume}", ZpoolName::of(pool)))
+    }
+
+    /// The zvol of lun `volume`.
+    pub fn lun(pool: PoolId, volume: VolumeId) -> Self {
+        DatasetName(format!("{}/lun{volume}", ZpoolName::of(pool)))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Where it is mounted, when it is a filesystem.
+    pub fn mountpoint(&self) -> String {
+        format!("/vsnap/{}", self.0)
+    }
+
+    /// Its block device, when it is a zvol.
+    pub fn device(&self) -> String {
+        format!("/dev/zvol/{}", self.0)
+    }
+
+    /// Its snapshot with this number.
+    pub fn snapshot(&self, id: SnapshotId) -> SnapshotName {
+        SnapshotName { dataset: self.clone(), full: format!("{}@snap{id}", self.0) }
+    }
+}
+
+impl fmt::Display for DatasetName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// Name of a snapshot as ZFS knows it: `<dataset>@snap<s>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotName {
+    dataset: DatasetName,
+    full: String,
+}
+
+impl SnapshotName {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.full
+    }
+
+    /// What it is a snapshot of.
+    pub fn dataset(&self) -> &DatasetName {
+        &self.dataset
+    }
+}
+
+impl fmt::Display for SnapshotName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.full.fmt(formatter)
     }
 }
 

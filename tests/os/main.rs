@@ -3,6 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod accounts;
+mod datasets;
 mod disks;
 mod pools;
+mod snapshots;
 mod system;

@@ -3,13 +3,17 @@
 use std::{collections::BTreeMap, process::Command, sync::Arc};
 
 use vsnap::{
-    os::{Error, Kind, LabelOwner, Machine, PoolCreation, Zfs, fake::FakeOs, machine::Linux, zfs::OpenZfs},
+    os::{
+        DatasetCreation, DatasetKind, Error, Kind, LabelOwner, Machine, PoolCreation, Zfs, fake::FakeOs,
+        machine::Linux, zfs::OpenZfs,
+    },
     types::{
-        PoolId,
+        PoolId, VolumeId,
         disk::{Disk, DiskUse},
         ids::Mark,
-        names::ZpoolName,
+        names::{DatasetName, ZpoolName},
         pool::{PoolOptions, VdevLayout, VdevPlan, VdevRole},
+        volume::{BlockSize, VolumeOptions},
     },
 };
 
@@ -90,6 +94,35 @@ impl System {
         }
     }
 
+    /// Makes a filesystem without limit.
+    pub fn make_filesystem(&self, number: i64) -> DatasetName {
+        let name = filesystem(number);
+        self.zfs.create_dataset(&dataset(&name, DatasetKind::Filesystem { limit: None })).unwrap();
+        name
+    }
+
+    /// Makes a zvol of 16 MiB.
+    pub fn make_lun(&self, number: i64) -> DatasetName {
+        let name = lun(number);
+        let kind = DatasetKind::Zvol { bytes: 16 << 20, block: BlockSize::default() };
+        self.zfs.create_dataset(&dataset(&name, kind)).unwrap();
+        name
+    }
+
+    /// Runs a program of the real system, which must succeed.
+    pub fn run(&self, argv: &[&str]) {
+        assert!(self.is_real());
+        assert!(Command::new(argv[0]).args(&argv[1..]).status().unwrap().success(), "{argv:?}");
+    }
+
+    /// Makes sizes count what was written.
+    pub fn sync(&self) {
+        if self.is_real() {
+            self.run(&["sync"]);
+            self.run(&["zpool", "sync", self.name().as_str()]);
+        }
+    }
+
     /// Takes the pool away without destroying it, as a reboot does.
     pub fn export(&self) {
         match &self.fake {
@@ -105,6 +138,28 @@ impl System {
                 }));
             }
         }
+    }
+}
+
+pub fn filesystem(number: i64) -> DatasetName {
+    DatasetName::filesystem(POOL, VolumeId(number))
+}
+
+pub fn lun(number: i64) -> DatasetName {
+    DatasetName::lun(POOL, VolumeId(number))
+}
+
+pub fn volume_mark(name: &DatasetName) -> Mark {
+    Mark::read(format!("0123456789abcdef0123456789abcdef/{name}"))
+}
+
+pub fn dataset(name: &DatasetName, kind: DatasetKind) -> DatasetCreation {
+    DatasetCreation {
+        name: name.clone(),
+        mark: volume_mark(name),
+        notes: BTreeMap::from([("vsnap:volume".to_owned(), "one %25 two".to_owned())]),
+        kind,
+        options: VolumeOptions::default(),
     }
 }
 

@@ -1,8 +1,13 @@
 //! An operating system that behaves, for tests: a pool needs its disks, a label outlives its pool, a disk in use is
-//! refused. It can refuse on demand and stop at any step, and what was done before a stop stays done.
+//! refused, a snapshot with clones is busy. It can refuse on demand and stop at any step, and what was done before a stop stays done.
 //!
 //! The contract tests (`tests/os`) run on this and on the real system, so that the two can't drift apart.
 
+mod content;
+mod dataset;
+#[cfg(test)]
+mod dataset_tests;
+mod dataset_world;
 mod machine;
 mod world;
 mod zfs;
@@ -15,6 +20,8 @@ use std::{
     },
 };
 
+pub use content::{Content, FileKind};
+pub use dataset_world::{FakeDataset, FakeSnapshot};
 pub use world::{FakeDisk, FakePool, Label, World};
 
 use super::{Error, Kind, Result};
@@ -81,6 +88,11 @@ impl FakeOs {
     /// Nothing is refused any longer.
     pub fn allow_all(&self) {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Time passes.
+    pub fn advance(&self, seconds: i64) {
+        self.clock.fetch_add(seconds, Ordering::Relaxed);
     }
 
     /// Stops (panics with [`Stopped`]) at the `step`th step from now, counted from 0; `None` never.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::FakeDataset;
 use crate::{
     os::{Error, Kind, PoolFacts, Result},
     types::{
@@ -49,12 +50,16 @@ impl FakeDisk {
 pub struct FakePool {
     /// Vdev tree and state.
     pub status: PoolStatus,
-    /// Properties.
+    /// Properties; its numbers are those of the empty pool.
     pub facts: PoolFacts,
     /// Imported.
     pub imported: bool,
     /// Cap of the dedup table.
     pub dedup_table_quota: u64,
+    /// Filesystems and zvols in it, by ZFS name.
+    pub datasets: BTreeMap<String, FakeDataset>,
+    /// Nothing fits in any longer.
+    pub full: bool,
 }
 
 /// An account.
@@ -63,6 +68,16 @@ pub struct FakeAccount {
     pub(super) user: User,
     pub(super) password: String,
     pub(super) in_group: bool,
+}
+
+impl FakePool {
+    /// Nobody can have open what is not there.
+    pub(super) fn unmount(&mut self) {
+        self.facts.mounted = false;
+        for dataset in self.datasets.values_mut() {
+            (dataset.mounted, dataset.hidden, dataset.busy) = (false, false, false);
+        }
+    }
 }
 
 /// Everything.
@@ -75,6 +90,7 @@ pub struct World {
     pub(super) accounts: Vec<FakeAccount>,
     pub(super) accounts_version: u64,
     next_guid: u64,
+    last_transaction: u64,
 }
 
 impl World {
@@ -82,6 +98,11 @@ impl World {
     pub fn new_guid(&mut self) -> u64 {
         self.next_guid += 1;
         (1 << 63) + self.next_guid
+    }
+
+    pub(super) fn next_transaction(&mut self) -> u64 {
+        self.last_transaction += 1;
+        self.last_transaction
     }
 
     pub(super) fn add_user(&mut self, name: &str, password: &str, in_group: bool) {
@@ -187,7 +208,7 @@ impl World {
     pub fn reboot(&mut self) {
         for pool in self.pools.values_mut() {
             pool.imported = false;
-            pool.facts.mounted = false;
+            pool.unmount();
         }
     }
 

@@ -1,4 +1,6 @@
-//! ZFS in the fake's world.
+//! Pools in the fake's world.
+
+use std::collections::BTreeMap;
 
 use super::{
     FakeOs, FakePool,
@@ -45,7 +47,7 @@ impl Zfs for FakeOs {
         if pool.status.state == Health::Suspended {
             return Err(Error::new(Kind::Other, format!("reading {name}"), "pool I/O is suspended"));
         }
-        Ok(pool.facts.clone())
+        Ok(PoolFacts { numbers: pool.numbers(), ..pool.facts.clone() })
     }
 
     fn create_pool(&self, creation: &PoolCreation) -> Result<()> {
@@ -88,7 +90,14 @@ impl Zfs for FakeOs {
                 numbers,
                 mounted: true,
             };
-            let pool = FakePool { status, facts, imported: true, dedup_table_quota: creation.dedup_table_quota };
+            let pool = FakePool {
+                status,
+                facts,
+                imported: true,
+                dedup_table_quota: creation.dedup_table_quota,
+                datasets: BTreeMap::new(),
+                full: false,
+            };
             world.pools.insert(name.to_owned(), pool);
             Ok(())
         })
@@ -96,7 +105,9 @@ impl Zfs for FakeOs {
 
     fn destroy_pool(&self, name: &ZpoolName) -> Result<()> {
         self.effect("destroy_pool", |world| {
-            world.pool_mut(name.as_str())?;
+            if world.pool_mut(name.as_str())?.datasets.values().any(|dataset| dataset.busy) {
+                return Err(Error::new(Kind::Busy, format!("destroying {name}"), "pool or dataset is busy"));
+            }
             // The labels stay on the disks.
             world.pools.remove(name.as_str());
             Ok(())
@@ -232,6 +243,17 @@ impl Zfs for FakeOs {
         })
     }
 
+    fn importable_pools(&self) -> Result<Vec<(String, u64)>> {
+        self.check_refusal("importable_pools")?;
+        let world = self.world();
+        let has_disk = |pool: &&FakePool| {
+            let mut present = world.disks.iter().filter(|disk| disk.present);
+            present.any(|disk| disk.label.as_ref().is_some_and(|label| label.guid == Some(pool.status.guid)))
+        };
+        let importable = world.pools.values().filter(|pool| !pool.imported).filter(has_disk);
+        Ok(importable.map(|pool| (pool.status.name.clone(), pool.status.guid)).collect())
+    }
+
     fn import_pool(&self, guid: u64) -> Result<()> {
         self.effect("import_pool", |world| {
             let labelled: Vec<String> = world
@@ -243,7 +265,7 @@ impl Zfs for FakeOs {
             match world.pools.values_mut().find(|pool| pool.status.guid == guid) {
                 Some(pool) if !pool.imported && labelled.iter().any(|path| pool.status.has_disk(path)) => {
                     pool.imported = true;
-                    pool.facts.mounted = false;
+                    pool.unmount();
                     Ok(())
                 }
                 Some(pool) if pool.imported => {
@@ -256,7 +278,17 @@ impl Zfs for FakeOs {
 
     fn mount_pool(&self, name: &ZpoolName) -> Result<()> {
         self.effect("mount_pool", |world| {
-            world.pool_mut(name.as_str())?.facts.mounted = true;
+            let pool = world.pool_mut(name.as_str())?;
+            let covers = !pool.facts.mounted;
+            pool.facts.mounted = true;
+            for dataset in pool.datasets.values_mut() {
+                dataset.hidden |= covers && dataset.mounted;
+            }
+            Ok(())
+        })?;
+        self.effect("mount_filesystems", |world| {
+            let pool = world.pool_mut(name.as_str())?;
+            pool.datasets.values_mut().for_each(|dataset| dataset.mounted = true);
             Ok(())
         })
     }

@@ -43,14 +43,22 @@ const ZFS: &[(&str, Kind)] = &[
     ("dataset does not exist", Kind::Missing),
     ("no such pool or dataset", Kind::Missing),
     ("no such pool", Kind::Missing),
+    ("parent does not exist", Kind::Missing),
+    ("no such tag on this dataset", Kind::Missing),
     ("filesystem already mounted", Kind::Exists),
     ("dataset already exists", Kind::Exists),
+    ("tag already exists on this dataset", Kind::Exists),
+    ("conflicting snapshot", Kind::Exists),
+    ("has children", Kind::Busy),
+    ("has dependent clones", Kind::Busy),
+    ("more recent snapshots or bookmarks exist", Kind::Busy),
     ("pool or dataset is busy", Kind::Busy),
     ("dataset is busy", Kind::Busy),
     ("Device or resource busy", Kind::Busy),
     ("out of space", Kind::NoSpace),
     ("disk quota exceeded", Kind::NoSpace),
     ("size is less than current used or reserved space", Kind::NoSpace),
+    ("not a cloned filesystem", Kind::Denied),
     ("permission denied", Kind::Denied),
     ("Permission denied", Kind::Denied),
 ];
@@ -64,6 +72,11 @@ pub(super) fn is_open_elsewhere(detail: &str) -> bool {
 /// Whether ZFS could not open a disk that it had found before.
 pub(super) fn is_unavailable(detail: &str) -> bool {
     detail.contains("one or more devices is currently unavailable")
+}
+
+/// Whether a dataset could not be destroyed only because somebody has its device or mount open at the moment.
+pub(super) fn is_open(detail: &str) -> bool {
+    detail.contains("dataset is busy")
 }
 
 /// What `zpool` said.
@@ -134,6 +147,27 @@ mod tests {
     #[case("cannot mount 'vpool1': filesystem already mounted", Kind::Exists)]
     #[case("cannot open 'nope': dataset does not exist", Kind::Missing)]
     #[case("cannot set property for 'vpool1': bad property", Kind::Other)]
+    #[case("cannot create 'vpool1/fs1': no such pool 'vpool1'", Kind::Missing)]
+    #[case("cannot create 'vpool1/nope/fs1': parent does not exist", Kind::Missing)]
+    #[case("cannot hold snapshot 'vpool1/fs1@nope': dataset does not exist", Kind::Missing)]
+    #[case("cannot release hold from snapshot 'vpool1/fs1@snap1': no such tag on this dataset", Kind::Missing)]
+    #[case("cannot create 'vpool1/fs1': dataset already exists", Kind::Exists)]
+    #[case("cannot hold snapshot 'vpool1/fs1@snap1': tag already exists on this dataset", Kind::Exists)]
+    #[case("cannot promote 'vpool1/fs3': conflicting snapshot 'snap1' from parent 'vpool1/fs1@snap1'", Kind::Exists)]
+    #[case(
+        "cannot destroy 'vpool1/fs1': filesystem has children\nuse '-r' to destroy the following datasets:\n\
+         vpool1/fs1@snap1",
+        Kind::Busy
+    )]
+    #[case(
+        "cannot rollback to 'vpool1/fs1@snap1': more recent snapshots or bookmarks exist\nuse '-r' to force deletion \
+         of the following snapshots and bookmarks:\nvpool1/fs1@snap2",
+        Kind::Busy
+    )]
+    #[case("cannot destroy 'vpool1/lun2': dataset is busy", Kind::Busy)]
+    #[case("cannot set property for 'vpool1/fs1': size is less than current used or reserved space", Kind::NoSpace)]
+    #[case("cannot promote 'vpool1/fs1': not a cloned filesystem", Kind::Denied)]
+    #[case("Unable to obtain diffs: \n   Not an earlier snapshot from the same fs", Kind::Other)]
     fn zfs_texts(#[case] text: &str, #[case] kind: Kind) {
         assert_eq!(zfs(text), kind);
     }

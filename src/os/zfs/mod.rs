@@ -1,14 +1,20 @@
 //! OpenZFS 2.3 or newer: [`OpenZfs`] is the real [`Zfs`].
 //!
 //! Reading goes through the JSON that `zpool` and `zfs` print, writing through their argv ([`pool`] has the flags and
-//! their reasons), and what can be answered without starting a process is read from `/proc/spl/kstat/zfs` or asked of
-//! libzfs_core through `libzetta`. Of `libzetta` only `ZfsLzc` is used: its parsers of `zpool status` and `zpool get`
+//! their reasons, so has `dataset`), and what can be answered without starting a process is read from
+//! `/proc/spl/kstat/zfs` or asked of libzfs_core through `libzetta` (`program`, `snapshot`). Of `libzetta` only `ZfsLzc` is used: its parsers of `zpool status` and `zpool get`
 //! make pools vanish that are expanding, suspended or have a removed disk, and its `destroy` says Ok on failure
 //! (`clippy.toml` bans them).
 
+mod backing_file;
+mod dataset;
+mod diff;
 mod messages;
+mod mounts;
 pub mod pool;
+mod program;
 mod property;
+mod snapshot;
 mod statistics;
 mod status;
 
@@ -189,15 +195,17 @@ impl Zfs for OpenZfs {
         self.verb(["scrub", "-s", name.as_str()])
     }
 
+    fn importable_pools(&self) -> Result<Vec<(String, u64)>> {
+        self.importable()
+    }
+
     fn import_pool(&self, guid: u64) -> Result<()> {
         self.import(guid)
     }
 
     fn mount_pool(&self, name: &ZpoolName) -> Result<()> {
-        match self.zfs(["mount", name.as_str()]).output(messages::zfs) {
-            Err(error) if error.kind != Kind::Exists => Err(error),
-            _ => Ok(()),
-        }
+        // With -R it passes over what is mounted already.
+        self.zfs(["mount", "-R", name.as_str()]).limit(Limit::Stall(pool::STALL)).output(messages::zfs).map(drop)
     }
 
     fn cache_statistics(&self, pools: &[ZpoolName]) -> Result<CacheStatistics> {

@@ -45,7 +45,7 @@ const CLEAR_LIMIT: Duration = Duration::from_secs(30);
 /// The features that every OpenZFS from 2.3 on has; the file with them comes with OpenZFS.
 const COMPATIBILITY: &str = "openzfs-2.3-linux";
 /// No progress for this long means that it hangs. Disks that fail retry for up to three minutes before they say so.
-const STALL: Duration = Duration::from_secs(300);
+pub(super) const STALL: Duration = Duration::from_secs(300);
 
 impl OpenZfs {
     pub(super) fn create(&self, creation: &PoolCreation) -> Result<()> {
@@ -123,7 +123,7 @@ impl OpenZfs {
         if let Some(quota) = change.dedup_table_quota {
             self.verb(["set", &format!("dedup_table_quota={quota}"), name.as_str()])?;
         }
-        let mut values: Vec<String> = change.options.iter().flat_map(property::assignments).collect();
+        let mut values: Vec<String> = change.options.iter().flat_map(property::pool_assignments).collect();
         values.extend(change.notes.iter().map(|(note, value)| format!("{note}={value}")));
         if !values.is_empty() {
             self.zfs(["set"]).args(values).arg(name.as_str()).output(messages::zfs)?;
@@ -151,14 +151,7 @@ impl OpenZfs {
     }
 
     pub(super) fn import(&self, guid: u64) -> Result<()> {
-        let mut command = self.zpool(["import", "-N", "-o", "cachefile=none"]);
-        // Given places are searched instead of a cache file or all of /dev, where zvols may hold pools of guests.
-        for place in ["/dev/disk/by-id", "/dev/disk/by-path"].into_iter().filter(|place| Path::new(place).is_dir()) {
-            command = command.args(["-d", place]);
-        }
-        for device in attached_loops() {
-            command = command.args(["-d".to_owned(), device]);
-        }
+        let command = self.zpool(["import", "-N", "-o", "cachefile=none"]).args(search_places());
         let result = command.arg(guid.to_string()).limit(Limit::Stall(STALL)).output(messages::zpool);
         match result {
             Ok(_) => {
@@ -174,6 +167,21 @@ impl OpenZfs {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads the list that `zpool import` prints for people: it has no JSON.
+    pub(super) fn importable(&self) -> Result<Vec<(String, u64)>> {
+        let command = self.zpool(["import"]).args(search_places()).limit(Limit::Stall(STALL));
+        let action = command.to_string();
+        let output = command.run()?;
+        let nothing = "no pools available to import";
+        if output.stderr.contains(nothing) || output.text().contains(nothing) {
+            return Ok(Vec::new());
+        }
+        if !output.succeeded() {
+            return Err(output.failure(action, messages::zpool));
+        }
+        importable_in(&action, &output.text())
     }
 
     pub(super) fn clear(&self, name: &ZpoolName) -> Result<()> {
@@ -211,7 +219,7 @@ fn creation_flags(creation: &PoolCreation) -> Vec<String> {
     for property in ["atime=off", "xattr=sa", "acltype=posixacl", "dnodesize=auto", "recordsize=128K", "canmount=on"] {
         give("-O", property.to_owned());
     }
-    for assignment in property::assignments(&creation.options) {
+    for assignment in property::pool_assignments(&creation.options) {
         give("-O", assignment);
     }
     give("-O", format!("{}={}", property::MARK, creation.mark.as_str()));
@@ -255,6 +263,34 @@ fn group_word(layout: VdevLayout) -> Option<&'static str> {
     }
 }
 
+/// Where to look for pools. Given places are searched instead of a cache file or all of /dev, where zvols may hold pools
+/// of guests.
+fn search_places() -> Vec<String> {
+    let folders = ["/dev/disk/by-id", "/dev/disk/by-path"].into_iter().filter(|place| Path::new(place).is_dir());
+    let places = folders.map(str::to_owned).chain(attached_loops());
+    places.flat_map(|place| ["-d".to_owned(), place]).collect()
+}
+
+/// `pool: NAME` and, after it, `id: GUID`.
+fn importable_in(action: &str, text: &str) -> Result<Vec<(String, u64)>> {
+    let mut pools = Vec::new();
+    let mut name = None;
+    for line in text.lines() {
+        match line.trim().split_once(": ") {
+            Some(("pool", word)) => name = Some(word.trim().to_owned()),
+            Some(("id", number)) => {
+                let guid = number.trim().parse().ok();
+                match name.take().zip(guid) {
+                    Some(pool) => pools.push(pool),
+                    None => return Err(Error::new(Kind::Other, action, format!("its line {line:?} can't be read"))),
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(pools)
+}
+
 /// Loop devices that have a file behind them: they have no by-id link, and only test systems have pools on them.
 fn attached_loops() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir("/sys/block") else { return vec![] };
@@ -291,6 +327,16 @@ mod tests {
             layout(&vdevs).join(" "),
             "raidz2 /a /b /c /d raidz2 /e /f /g /h log /l3 mirror /l1 /l2 cache /c1 spare /s1"
         );
+    }
+
+    #[test]
+    fn the_list_of_importable_pools_is_read() {
+        let text = "   pool: vpool1\n     id: 14829332518211943018\n  state: ONLINE\n action: The pool can be imported\n \
+                    config:\n\n\tvpool1  ONLINE\n\n   pool: tank\n     id: 7\n  state: DEGRADED\n status: x: y\n";
+        let pools = importable_in("zpool import", text).unwrap();
+        assert_eq!(pools, [("vpool1".to_owned(), 14_829_332_518_211_943_018), ("tank".to_owned(), 7)]);
+        assert!(importable_in("zpool import", "pool: a\nid: x").is_err());
+        assert!(importable_in("zpool import", "id: 5").is_err());
     }
 
     #[test]

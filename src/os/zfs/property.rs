@@ -12,28 +12,50 @@ use crate::{
     types::{
         ids::Mark,
         pool::{PoolNumbers, PoolOptions},
+        volume::VolumeOptions,
     },
 };
 
 /// Our mark on everything that we create.
 pub(super) const MARK: &str = "vsnap:id";
 /// What all our user properties begin with.
-const OURS: &str = "vsnap:";
+pub(super) const OURS: &str = "vsnap:";
 
-/// The ZFS properties that say `options`, as `name=value`.
+/// The ZFS properties that say `options`, those that are given, as `name=value`.
 ///
 /// * `compression=lz4`: backup streams arrive at line rate and are often compressed already. lz4 costs next to
 ///   nothing and gives up early on what it can't shrink; zstd-3 halves the rate of one core for some percent.
 /// * `dedup=blake3`: two to four times as fast as `on`, which is SHA-256, on processors with and without SHA
 ///   instructions; and it is keyed with a secret of the pool, so that nobody can prepare two blocks that collide.
 /// * `sync=disabled` acknowledges what is in memory only; that is what the client asks for with `syncwrite: false`.
-pub(super) fn assignments(options: &PoolOptions) -> [String; 3] {
-    let choose = |name: &str, chosen: bool, yes: &str, no: &str| format!("{name}={}", if chosen { yes } else { no });
-    [
+pub(super) fn assignments(options: &VolumeOptions) -> Vec<String> {
+    let choose = |name: &str, chosen: Option<bool>, yes: &str, no: &str| {
+        chosen.map(|chosen| format!("{name}={}", if chosen { yes } else { no }))
+    };
+    let chosen = [
         choose("compression", options.compression, "lz4", "off"),
         choose("dedup", options.deduplication, "blake3", "off"),
         choose("sync", options.syncwrite, "standard", "disabled"),
-    ]
+    ];
+    chosen.into_iter().flatten().collect()
+}
+
+/// [`assignments`] of all options.
+pub(super) fn pool_assignments(options: &PoolOptions) -> Vec<String> {
+    assignments(&VolumeOptions {
+        compression: Some(options.compression),
+        deduplication: Some(options.deduplication),
+        syncwrite: Some(options.syncwrite),
+    })
+}
+
+/// What values of `compression`, `dedup` and `sync` mean, also those that others have set.
+pub(super) fn options(compression: Option<&str>, dedup: Option<&str>, sync: Option<&str>) -> VolumeOptions {
+    VolumeOptions {
+        compression: compression.map(|value| value != "off"),
+        deduplication: dedup.map(|value| value != "off"),
+        syncwrite: sync.map(|value| value != "disabled"),
+    }
 }
 
 /// Properties of one dataset or pool.
@@ -208,7 +230,9 @@ mod tests {
     #[test]
     fn options_become_assignments() {
         let options = PoolOptions { compression: false, deduplication: true, syncwrite: false };
-        assert_eq!(assignments(&options), ["compression=off", "dedup=blake3", "sync=disabled"]);
-        assert_eq!(assignments(&PoolOptions::default()), ["compression=lz4", "dedup=off", "sync=standard"]);
+        assert_eq!(pool_assignments(&options), ["compression=off", "dedup=blake3", "sync=disabled"]);
+        assert_eq!(pool_assignments(&PoolOptions::default()), ["compression=lz4", "dedup=off", "sync=standard"]);
+        let options = VolumeOptions { syncwrite: Some(true), ..VolumeOptions::default() };
+        assert_eq!(assignments(&options), ["sync=standard"]);
     }
 }

@@ -1,0 +1,290 @@
+//! Bringing the catalog back from the pools alone, after the database was lost: everything that is ours carries its id,
+//! name and times in user properties.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Caller, Engine,
+    locks::Key,
+    pool::{disk_groups, zpool_name},
+    snapshot::number_in,
+    volume_create::size_in,
+};
+use crate::{
+    catalog::{self, RowState, pool::PoolRow, snapshot::SnapshotRow, volume::VolumeRow},
+    error::{Error, Result},
+    os::{DatasetFacts, DatasetKind, PoolFacts, SnapshotFacts},
+    types::{
+        Epoch, Name, PoolId, SnapshotId, SystemId, VolumeId,
+        ids::Mark,
+        names::from_property,
+        pool::{PoolStatus, PoolType},
+        report::Rebuilt,
+        snapshot::{Hold, HoldReason, Retention},
+        system::InitStatus,
+        volume::{RelativePath, VolumeOptions, VolumeType},
+    },
+};
+
+/// New ids begin this far after the highest that was found.
+const GAP: i64 = 1000;
+
+type Notes = BTreeMap<String, String>;
+
+/// A pool with the name and mark of an appliance's.
+struct Candidate {
+    status: PoolStatus,
+    facts: PoolFacts,
+    system: SystemId,
+    pool: PoolId,
+}
+
+/// All that was found.
+#[derive(Default)]
+struct Found {
+    pools: Vec<PoolRow>,
+    volumes: Vec<VolumeRow>,
+    snapshots: Vec<SnapshotRow>,
+    holds: Vec<(SnapshotId, Hold)>,
+    skipped: Vec<String>,
+}
+
+impl Engine {
+    /// Fills an empty catalog from the pools of an appliance, and takes over its identity. `system` says of which, when
+    /// there are pools of several.
+    pub fn rebuild_catalog(&self, caller: &Caller, system: Option<SystemId>) -> Result<Rebuilt> {
+        let _guard = self.locks.acquire(vec![Key::System], "a rebuild of the catalog")?;
+        let is_empty = self.catalog.read(catalog::pool::all)?.is_empty();
+        if !is_empty || !matches!(self.system_row()?.init_status, InitStatus::NotInitialized | InitStatus::Failed) {
+            return Err(Error::State(
+                "the catalog is in use, and a rebuild would replace it; it is only for a catalog that was lost"
+                    .to_owned(),
+            ));
+        }
+        let candidates = self.import_candidates()?;
+        let system = choose_system(&candidates, system)?;
+        let mut found = Found::default();
+        for candidate in candidates.iter().filter(|candidate| candidate.system == system) {
+            self.find_pool(candidate, &mut found)?;
+        }
+        drop_orphans(&mut found);
+        self.catalog.write(|transaction| -> Result<()> {
+            catalog::system::set_id(transaction, &system)?;
+            found.pools.iter().try_for_each(|row| catalog::pool::restore(transaction, row))?;
+            found.volumes.iter().try_for_each(|row| catalog::volume::restore(transaction, row))?;
+            found.snapshots.iter().try_for_each(|row| catalog::snapshot::restore(transaction, row))?;
+            found.holds.iter().try_for_each(|(id, hold)| catalog::snapshot::insert_hold(transaction, *id, hold))?;
+            catalog::system::leave_gap(transaction, GAP)?;
+            // What was chosen at init is not on disk; this choice takes nothing away.
+            catalog::system::set_multipool(transaction, true)?;
+            Ok(catalog::system::set_init(transaction, InitStatus::Ready, None)?)
+        })?;
+        *self.id.write().unwrap_or_else(std::sync::PoisonError::into_inner) = system.clone();
+        for row in &found.pools {
+            self.zfs.mount_pool(&zpool_name(row.id))?;
+        }
+        let rebuilt = Rebuilt {
+            pools: found.pools.len(),
+            volumes: found.volumes.len(),
+            snapshots: found.snapshots.len(),
+            skipped: found.skipped,
+        };
+        tracing::warn!(by = caller.user, system.id = %system, ?rebuilt, "the catalog was rebuilt from the pools");
+        Ok(rebuilt)
+    }
+
+    /// Imports what has a name like ours, and gives every such pool with the appliance and the id in its mark.
+    fn import_candidates(&self) -> Result<Vec<Candidate>> {
+        let number = |name: &str| name.strip_prefix("vpool").and_then(|number| number.parse::<PoolId>().ok());
+        for (_, guid) in self.zfs.importable_pools()?.into_iter().filter(|(name, _)| number(name).is_some()) {
+            self.zfs.import_pool(guid)?;
+        }
+        let mut candidates = Vec::new();
+        for status in self.zfs.pools()? {
+            let Some(pool) = number(&status.name) else { continue };
+            let facts = self.zfs.pool_facts(&zpool_name(pool))?;
+            if let Some((system, "pool", Some(marked))) = facts.mark.as_ref().and_then(Mark::parts)
+                && marked == pool.0
+            {
+                candidates.push(Candidate { status, system, pool, facts });
+            }
+        }
+        Ok(candidates)
+    }
+
+    fn find_pool(&self, candidate: &Candidate, found: &mut Found) -> Result<()> {
+        let Candidate { status, facts, system, pool } = candidate;
+        let pool_type = facts.notes.get("vsnap:pool_type").and_then(|word| PoolType::from_word(word).ok());
+        let (Some(name), Some(pool_type)) = (name_in(&facts.notes, "vsnap:name"), pool_type) else {
+            found.skipped.push(format!("{}: its notes can't be read", status.name));
+            return Ok(());
+        };
+        let created = time_in(&facts.notes, "vsnap:created").unwrap_or_else(|| self.now());
+        found.pools.push(PoolRow {
+            id: *pool,
+            name: name.clone(),
+            state: RowState::Ready,
+            guid: Some(status.guid),
+            pool_type,
+            options: facts.options,
+            disks: disk_groups(pool_type, status),
+            created,
+            updated: created,
+        });
+        for facts in self.zfs.datasets(&zpool_name(*pool))? {
+            match volume_in(system, *pool, &name, &facts, self.now()) {
+                Some(row) => {
+                    found.volumes.extend(file_luns(&row, &facts.notes, self.now()));
+                    self.find_snapshots(system, &row, found)?;
+                    found.volumes.push(row);
+                }
+                None => found
+                    .skipped
+                    .push(format!("{}: it has no mark of this appliance, or notes that can't be read", facts.name)),
+            }
+        }
+        Ok(())
+    }
+
+    fn find_snapshots(&self, system: &SystemId, volume: &VolumeRow, found: &mut Found) -> Result<()> {
+        let Some(dataset) = volume.volume_type.dataset(volume.pool, volume.id) else { return Ok(()) };
+        for facts in self.zfs.snapshots(&dataset)? {
+            match snapshot_in(system, volume, &facts) {
+                Some(row) => {
+                    let reasons = facts.holds.iter().filter_map(|tag| HoldReason::from_tag(tag));
+                    found.holds.extend(
+                        reasons
+                            .map(|reason| (row.id, Hold { reason, user: "unknown".to_owned(), created: row.created })),
+                    );
+                    found.snapshots.push(row);
+                }
+                None => found
+                    .skipped
+                    .push(format!("{}: it has no mark of this appliance, or notes that can't be read", facts.name)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn choose_system(candidates: &[Candidate], wanted: Option<SystemId>) -> Result<SystemId> {
+    let systems: BTreeSet<&str> = candidates.iter().map(|candidate| candidate.system.as_str()).collect();
+    if let Some(wanted) = wanted {
+        return if systems.contains(wanted.as_str()) {
+            Ok(wanted)
+        } else {
+            Err(Error::not_found("pool", format!("of system {wanted}")))
+        };
+    }
+    let mut owners = candidates.iter().map(|candidate| candidate.system.clone());
+    match (systems.len(), owners.next()) {
+        (1, Some(system)) => Ok(system),
+        (0, _) | (_, None) => Err(Error::State(
+            "no pool of an appliance is here to rebuild the catalog from; connect its disks".to_owned(),
+        )),
+        _ => Err(Error::State(format!(
+            "there are pools of several appliances: {}; say by system_id whose catalog to rebuild",
+            systems.into_iter().collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+fn name_in(notes: &Notes, property: &str) -> Option<Name> {
+    Name::new(from_property(notes.get(property)?)?).ok()
+}
+
+fn time_in(notes: &Notes, property: &str) -> Option<Epoch> {
+    notes.get(property)?.parse().ok().map(Epoch)
+}
+
+fn volume_in(system: &SystemId, pool: PoolId, pool_name: &Name, facts: &DatasetFacts, now: Epoch) -> Option<VolumeRow> {
+    let (owner, "volume", Some(number)) = facts.mark.as_ref()?.parts()? else { return None };
+    let id = VolumeId(number);
+    let (volume_type, block) = match facts.kind {
+        DatasetKind::Filesystem { .. } => (VolumeType::Filesystem, None),
+        DatasetKind::Zvol { block, .. } => (VolumeType::Lun, Some(block)),
+    };
+    if owner != *system || volume_type.dataset(pool, id)?.as_str() != facts.name {
+        return None;
+    }
+    let created = time_in(&facts.notes, "vsnap:created").unwrap_or(now);
+    Some(VolumeRow {
+        id,
+        name: name_in(&facts.notes, "vsnap:name")?,
+        state: RowState::Ready,
+        pool,
+        pool_name: pool_name.clone(),
+        volume_type,
+        guid: Some(facts.guid),
+        serial: facts.notes.get("vsnap:serial").cloned(),
+        parent: None,
+        origin: facts.origin.as_deref().and_then(number_in),
+        size: size_in(facts),
+        block,
+        options: facts.options,
+        created,
+        updated: created,
+    })
+}
+
+/// The luns whose files are in a filesystem.
+fn file_luns(parent: &VolumeRow, notes: &Notes, now: Epoch) -> Vec<VolumeRow> {
+    let ids = notes.keys().filter_map(|key| key.strip_prefix("vsnap:file.")?.strip_suffix(".path")?.parse().ok());
+    let lun = |id: VolumeId| {
+        let property = |what: &str| format!("vsnap:file.{id}.{what}");
+        let path = RelativePath::new(from_property(notes.get(&property("path"))?)?).ok()?;
+        let created = time_in(notes, &property("created")).unwrap_or(now);
+        Some(VolumeRow {
+            id,
+            name: name_in(notes, &property("name"))?,
+            volume_type: VolumeType::FileBackedLun,
+            guid: None,
+            serial: notes.get(&property("serial")).cloned(),
+            parent: Some((parent.id, path)),
+            origin: None,
+            size: None,
+            block: None,
+            options: VolumeOptions::default(),
+            created,
+            updated: created,
+            ..parent.clone()
+        })
+    };
+    ids.filter_map(lun).collect()
+}
+
+fn snapshot_in(system: &SystemId, volume: &VolumeRow, facts: &SnapshotFacts) -> Option<SnapshotRow> {
+    if facts.mark != Some(Mark::snapshot(system)) {
+        return None;
+    }
+    let created = time_in(&facts.notes, "vsnap:created").unwrap_or(facts.created);
+    Some(SnapshotRow {
+        id: number_in(&facts.name)?,
+        name: name_in(&facts.notes, "vsnap:name")?,
+        state: RowState::Ready,
+        volume: volume.id,
+        volume_name: volume.name.clone(),
+        volume_type: volume.volume_type,
+        pool: volume.pool,
+        pool_name: volume.pool_name.clone(),
+        guid: Some(facts.guid),
+        retention: Retention {
+            expires: time_in(&facts.notes, "vsnap:expires"),
+            locked: facts.notes.get("vsnap:locked").is_some_and(|locked| locked == "1"),
+        },
+        has_clones: !facts.clones.is_empty(),
+        created,
+        updated: created,
+    })
+}
+
+/// A clone of a snapshot that is not ours is kept as what it is otherwise.
+fn drop_orphans(found: &mut Found) {
+    let known: BTreeSet<SnapshotId> = found.snapshots.iter().map(|row| row.id).collect();
+    for volume in &mut found.volumes {
+        if let Some(origin) = volume.origin.filter(|origin| !known.contains(origin)) {
+            found.skipped.push(format!("volume {}: snapshot {origin} that it is a clone of is not ours", volume.id));
+            volume.origin = None;
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Making snapshots, of one volume or of many at one moment (contract section 8.6).
+
+use std::collections::BTreeMap;
+
+use super::{Caller, Engine, locks::Key, operation::Operation};
+use crate::{
+    catalog::{self, snapshot::SnapshotRow, volume::VolumeRow},
+    error::{Error, Result},
+    types::{
+        Epoch, Invalid, Name, PoolId, SnapshotId, VolumeId,
+        names::to_property,
+        snapshot::{LOCK_TAG, Retention, Snapshot, SnapshotRequest},
+        volume::VolumeType,
+    },
+};
+
+impl Engine {
+    /// Makes snapshots of all volumes at one moment, or of none.
+    pub fn create_snapshots(&self, caller: &Caller, request: SnapshotRequest) -> Result<Vec<Snapshot>> {
+        check_retention(request.retention, self.now())?;
+        let rows = self.rows_of(&request.volumes)?;
+        let pool = one_pool(&rows)?;
+        let mut keys = vec![Key::Within(pool)];
+        keys.extend(rows.iter().map(|row| Key::Volume(row.id)));
+        let _guard = self.locks.acquire(keys, "a snapshot")?;
+        self.require_readable(pool)?;
+        for volume in &request.volumes {
+            self.own_dataset(&self.ready_volume(*volume)?)?;
+        }
+        let now = self.now();
+        let name = match request.name {
+            Some(name) => name,
+            None => generated_name(request.volumes[0], now)?,
+        };
+        let mut made = Vec::new();
+        self.perform(caller, |transaction| {
+            for volume in &request.volumes {
+                if catalog::snapshot::is_taken(transaction, *volume, &name)? {
+                    return Err(Error::Exists(format!(
+                        "volume {volume} has a snapshot named {:?} already; choose another name",
+                        name.as_str()
+                    )));
+                }
+                made.push(catalog::snapshot::insert(transaction, *volume, &name, request.retention, now)?);
+            }
+            Ok(Operation::CreateSnapshots { snapshots: made.clone() })
+        })?;
+        made.into_iter().map(|id| self.snapshot(id)).collect()
+    }
+
+    fn rows_of(&self, volumes: &[VolumeId]) -> Result<Vec<VolumeRow>> {
+        if volumes.is_empty() {
+            return Err(Invalid::new("vol_ids", "give the id of at least one volume").into());
+        }
+        for (at, volume) in volumes.iter().enumerate() {
+            if volumes[..at].contains(volume) {
+                return Err(Invalid::new("vol_ids", format!("volume {volume} is given twice")).into());
+            }
+        }
+        let rows: Vec<VolumeRow> = volumes.iter().map(|id| self.volume_row(*id)).collect::<Result<_>>()?;
+        match rows.iter().find(|row| row.volume_type == VolumeType::FileBackedLun) {
+            Some(row) => {
+                let parent = row.parent.as_ref().map_or(String::new(), |(parent, _)| format!(", volume {parent},"));
+                let fault = format!("volume {} is a file; make a snapshot of its filesystem{parent} instead", row.id);
+                Err(Invalid::new("vol_ids", fault).into())
+            }
+            None => Ok(rows),
+        }
+    }
+
+    pub(super) fn run_create_snapshots(&self, id: i64, snapshots: &[SnapshotId]) -> Result<()> {
+        let rows = self.new_rows(snapshots)?;
+        let names = rows.iter().map(SnapshotRow::zfs_name).collect::<catalog::Result<Vec<_>>>()?;
+        // All or none of them are there, since they are made in one transaction.
+        if let (Some(first), Some(row)) = (names.first(), rows.first())
+            && self.zfs.snapshot_facts(first)?.is_none()
+        {
+            self.zfs.snapshot(&names, &self.snapshot_mark(), &snapshot_notes(row))?;
+        }
+        let mut guids = Vec::new();
+        for row in &rows {
+            let (name, facts) = self.own_snapshot(row)?;
+            if row.retention.locked && !facts.holds.iter().any(|tag| tag == LOCK_TAG) {
+                self.zfs.hold(&name, LOCK_TAG)?;
+            }
+            guids.push((row.id, facts.guid));
+        }
+        self.finish(id, |transaction| {
+            guids.iter().try_for_each(|(snapshot, guid)| catalog::snapshot::set_ready(transaction, *snapshot, *guid))
+        })
+    }
+
+    /// A create that failed turns into the delete.
+    pub(super) fn undo_create_snapshots(&self, id: i64, snapshots: &[SnapshotId], cause: &Error) -> Result<()> {
+        let mut there = Vec::new();
+        for row in self.new_rows(snapshots)? {
+            let name = row.zfs_name()?;
+            let facts = self.zfs.snapshot_facts(&name)?;
+            if let Some(facts) = facts.filter(|facts| facts.mark == Some(self.snapshot_mark())) {
+                if facts.holds.iter().any(|tag| tag == LOCK_TAG) {
+                    self.zfs.release(&name, LOCK_TAG)?;
+                }
+                there.push(name);
+            }
+        }
+        if !there.is_empty() {
+            self.zfs.destroy_snapshots(&there)?;
+        }
+        self.end(id, Some(&cause.to_string()), |transaction| {
+            snapshots.iter().try_for_each(|snapshot| catalog::snapshot::delete(transaction, *snapshot))
+        })
+    }
+
+    fn new_rows(&self, snapshots: &[SnapshotId]) -> Result<Vec<SnapshotRow>> {
+        self.catalog.read(|view| {
+            let rows = snapshots
+                .iter()
+                .map(|id| catalog::snapshot::find(view, *id)?.ok_or_else(|| Error::not_found("snapshot", id)));
+            rows.collect()
+        })
+    }
+}
+
+/// What is kept on disk of a snapshot, beside its mark, to rebuild the catalog from.
+pub(super) fn snapshot_notes(row: &SnapshotRow) -> BTreeMap<String, String> {
+    let mut notes = BTreeMap::from([
+        ("vsnap:name".to_owned(), to_property(row.name.as_str())),
+        ("vsnap:created".to_owned(), row.created.to_string()),
+    ]);
+    notes.extend(retention_notes(row.retention));
+    notes
+}
+
+/// How long a snapshot is kept, as it is kept on disk. An empty text stands for no end, so that a former one is
+/// overwritten.
+pub(super) fn retention_notes(retention: Retention) -> BTreeMap<String, String> {
+    let expires = retention.expires.map_or_else(String::new, |time| time.to_string());
+    let locked = if retention.locked { "1" } else { "0" };
+    BTreeMap::from([("vsnap:expires".to_owned(), expires), ("vsnap:locked".to_owned(), locked.to_owned())])
+}
+
+/// Fails on an end that has passed, and on a lock without an end.
+pub(super) fn check_retention(retention: Retention, now: Epoch) -> Result<()> {
+    match retention.expires {
+        Some(expires) if expires <= now => {
+            Err(Invalid::new("expires_at", format!("{expires} has passed; it is {now} now")).into())
+        }
+        None if retention.locked => {
+            Err(Invalid::new("expires_at", "is missing: a lock needs a time at which it ends").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The pool that all of them are in: there is no moment that two pools share.
+fn one_pool(rows: &[VolumeRow]) -> Result<PoolId> {
+    let first = rows.first().map(|row| row.pool).ok_or_else(|| Invalid::new("vol_ids", "is empty"))?;
+    match rows.iter().find(|row| row.pool != first) {
+        Some(other) => Err(Invalid::new(
+            "vol_ids",
+            format!(
+                "volume {} is in pool {}, volume {} in pool {first}; give volumes of one pool",
+                other.id, other.pool, rows[0].id
+            ),
+        )
+        .into()),
+        None => Ok(first),
+    }
+}
+
+/// `snap_<volume id>_<epoch>_<6 digits>`.
+fn generated_name(volume: VolumeId, now: Epoch) -> Result<Name> {
+    let random = uuid::Uuid::new_v4().as_u128() % 1_000_000;
+    Ok(Name::new(format!("snap_{volume}_{now}_{random:06}"))?)
+}

@@ -1,0 +1,211 @@
+//! Rolling a volume back, and promoting a clone.
+
+use super::{
+    Caller, Engine,
+    locks::Key,
+    operation::Operation,
+    snapshot::{number_in, require_ready, snapshot_list},
+    volume::volume_list,
+};
+use crate::{
+    catalog::{self, snapshot::SnapshotRow, volume::VolumeRow},
+    error::{Error, Result},
+    types::{
+        Invalid, SnapshotId, VolumeId,
+        snapshot::LOCK_TAG,
+        volume::{Volume, VolumeAction, VolumeType},
+    },
+};
+
+impl Engine {
+    /// Carries out an action on a volume and tells how the volume is afterwards.
+    pub fn act_on_volume(&self, caller: &Caller, id: VolumeId, action: VolumeAction) -> Result<Volume> {
+        match action {
+            VolumeAction::Rollback { snapshot, discard_snapshots, discard_clones } => {
+                self.roll_back(caller, id, snapshot, &discard_snapshots, &discard_clones)?;
+            }
+            VolumeAction::Promote => self.promote(caller, id)?,
+        }
+        self.volume(id)
+    }
+
+    fn roll_back(
+        &self,
+        caller: &Caller,
+        id: VolumeId,
+        snapshot: SnapshotId,
+        discard_snapshots: &[SnapshotId],
+        discard_clones: &[VolumeId],
+    ) -> Result<()> {
+        let pool = self.volume_row(id)?.pool;
+        let mut keys = vec![Key::Within(pool), Key::Volume(id)];
+        keys.extend(discard_clones.iter().map(|clone| Key::Volume(*clone)));
+        let _guard = self.locks.acquire(keys, "a rollback")?;
+        self.require_readable(pool)?;
+        self.own_dataset(&self.ready_volume(id)?)?;
+        let target = self.snapshot_row(snapshot)?;
+        if target.volume != id {
+            let fault = format!("snapshot {snapshot} is of volume {}, not of volume {id}", target.volume);
+            return Err(Invalid::new("snapshot_id", fault).into());
+        }
+        require_ready(&target)?;
+        self.own_snapshot(&target)?;
+        let newer = self.newer_snapshots(id, snapshot)?;
+        let clones = self.discardable_clones(&newer, discard_clones)?;
+        self.require_discardable(id, &newer, discard_snapshots)?;
+        self.perform(caller, |_| Ok(Operation::RollBack { volume: id, snapshot, clones }))
+    }
+
+    fn newer_snapshots(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Vec<SnapshotRow>> {
+        let mut rows = self.catalog.read(|view| catalog::snapshot::of_volume(view, volume))?;
+        rows.retain(|row| row.id > snapshot);
+        Ok(rows)
+    }
+
+    /// Clones of the newer snapshots, all of which must have been named, and must be deletable themselves.
+    fn discardable_clones(&self, newer: &[SnapshotRow], named: &[VolumeId]) -> Result<Vec<VolumeId>> {
+        let mut clones: Vec<VolumeRow> = Vec::new();
+        for row in newer.iter().filter(|row| row.has_clones) {
+            clones.extend(self.catalog.read(|view| catalog::volume::clones(view, row.id))?);
+        }
+        if let Some(other) = named.iter().find(|id| clones.iter().all(|clone| clone.id != **id)) {
+            let fault = format!("volume {other} is no clone of a newer snapshot");
+            return Err(Invalid::new("discard_clones", fault).into());
+        }
+        let kept: Vec<VolumeRow> = clones.iter().filter(|clone| !named.contains(&clone.id)).cloned().collect();
+        if !kept.is_empty() {
+            return Err(Error::Busy(format!(
+                "newer snapshots have clones: volumes {}; delete or promote them, or name them in discard_clones to \
+                 delete them with all they hold",
+                volume_list(&kept)
+            )));
+        }
+        clones.iter().try_for_each(|clone| self.require_deletable_volume(clone))?;
+        Ok(clones.into_iter().map(|clone| clone.id).collect())
+    }
+
+    fn require_discardable(&self, volume: VolumeId, newer: &[SnapshotRow], named: &[SnapshotId]) -> Result<()> {
+        if let Some(other) = named.iter().find(|id| newer.iter().all(|row| row.id != **id)) {
+            let fault = format!("snapshot {other} is no newer snapshot of volume {volume}");
+            return Err(Invalid::new("discard_snapshots", fault).into());
+        }
+        let kept: Vec<SnapshotRow> = newer.iter().filter(|row| !named.contains(&row.id)).cloned().collect();
+        if !kept.is_empty() {
+            return Err(Error::Busy(format!(
+                "newer snapshots are in the way: {}; name them in discard_snapshots to delete them",
+                snapshot_list(&kept)
+            )));
+        }
+        self.require_unlocked(&format!("newer snapshots of volume {volume}"), newer)?;
+        for row in newer {
+            self.require_not_held(row)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn run_roll_back(
+        &self,
+        id: i64,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        clones: &[VolumeId],
+    ) -> Result<()> {
+        let target = self.snapshot_row(snapshot)?;
+        let newer = self.newer_snapshots(volume, snapshot)?;
+        for clone in clones {
+            if let Some(row) = self.catalog.read(|view| catalog::volume::find(view, *clone))? {
+                self.destroy_volume(id, &row)?;
+                self.catalog.write(|transaction| catalog::volume::delete(transaction, *clone))?;
+            }
+        }
+        let mut names = Vec::new();
+        for row in &newer {
+            if let Some(facts) = self.find_own_snapshot(row)? {
+                let name = row.zfs_name()?;
+                if facts.holds.iter().any(|tag| tag == LOCK_TAG) {
+                    self.zfs.release(&name, LOCK_TAG)?;
+                }
+                names.push(name);
+            }
+        }
+        if !names.is_empty() {
+            self.zfs.destroy_snapshots(&names)?;
+        }
+        self.zfs.rollback(&target.zfs_name()?)?;
+        self.finish_roll_back(id, volume, &newer)
+    }
+
+    fn finish_roll_back(&self, id: i64, volume: VolumeId, newer: &[SnapshotRow]) -> Result<()> {
+        let row = self.volume_row(volume)?;
+        let (_, facts) = self.own_dataset(&row)?;
+        // A lun has the size again that it had then.
+        let size = if row.volume_type == VolumeType::Lun { super::volume_create::size_in(&facts) } else { row.size };
+        self.finish(id, |transaction| {
+            for row in newer {
+                catalog::snapshot::delete(transaction, row.id)?;
+            }
+            catalog::volume::set_properties(transaction, volume, &row.name, size, row.options)?;
+            catalog::volume::touch(transaction, volume, self.now())
+        })
+    }
+
+    fn promote(&self, caller: &Caller, id: VolumeId) -> Result<()> {
+        let row = self.ready_volume(id)?;
+        let origin = row.origin.ok_or_else(|| Error::State(format!("volume {id} is no clone")))?;
+        let from = self.snapshot_row(origin)?.volume;
+        let _guard =
+            self.locks.acquire(vec![Key::Within(row.pool), Key::Volume(id), Key::Volume(from)], "a promotion")?;
+        let row = self.ready_volume(id)?;
+        if row.origin != Some(origin) || self.snapshot_row(origin)?.volume != from {
+            return Err(Error::Busy(format!("volume {id} was changed by another request; try again")));
+        }
+        self.require_readable(row.pool)?;
+        self.own_dataset(&row)?;
+        self.own_dataset(&self.volume_row(from)?)?;
+        let (moving, staying) = self.catalog.read(|view| -> Result<_> {
+            Ok((catalog::snapshot::of_volume(view, from)?, catalog::snapshot::of_volume(view, id)?))
+        })?;
+        let clash =
+            moving.iter().filter(|row| row.id <= origin).find(|row| staying.iter().any(|own| own.name == row.name));
+        if let Some(clash) = clash {
+            return Err(Error::Exists(format!(
+                "volume {id} and volume {from} both have a snapshot named {:?}; delete one of them first",
+                clash.name.as_str()
+            )));
+        }
+        self.perform(caller, |_| Ok(Operation::Promote { volume: id, from, origin }))
+    }
+
+    pub(super) fn run_promote(&self, id: i64, volume: VolumeId, from: VolumeId, origin: SnapshotId) -> Result<()> {
+        let (row, from_row) = (self.volume_row(volume)?, self.volume_row(from)?);
+        let (name, _) = self.own_dataset(&row)?;
+        let (_, from_facts) = self.own_dataset(&from_row)?;
+        let moved = name.snapshot(origin);
+        if from_facts.origin.as_deref() != Some(moved.as_str()) {
+            self.zfs.promote(&name)?;
+        }
+        let ours = self.snapshot_mark();
+        let mut snapshots = Vec::new();
+        for facts in self.zfs.snapshots(&name)?.iter().filter(|facts| facts.mark.as_ref() == Some(&ours)) {
+            snapshots.extend(number_in(&facts.name));
+        }
+        self.finish(id, |transaction| {
+            for snapshot in &snapshots {
+                catalog::snapshot::set_volume(transaction, *snapshot, volume)?;
+            }
+            // The clone takes the place of its origin's volume in the line of descent.
+            catalog::volume::set_origin(transaction, volume, from_row.origin)?;
+            catalog::volume::set_origin(transaction, from, Some(origin))?;
+            catalog::volume::touch(transaction, volume, self.now())
+        })
+    }
+
+    /// The end of an action that failed: rows of snapshots that went with it go, too.
+    pub(super) fn follow_volume(&self, id: i64, volume: VolumeId, cause: &Error) -> Result<()> {
+        let row = self.volume_row(volume)?;
+        let gone = self.gone_snapshots(&row)?;
+        self.end(id, Some(&cause.to_string()), |transaction| {
+            gone.iter().try_for_each(|snapshot| catalog::snapshot::delete(transaction, *snapshot))
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! Deleting a volume with its snapshots (contract section 8.5).
+
+use std::collections::BTreeSet;
+
+use super::{
+    Caller, Engine,
+    locks::Key,
+    operation::Operation,
+    snapshot::snapshot_list,
+    volume::{dataset_name, volume_list},
+};
+use crate::{
+    catalog::{self, RowState, snapshot::SnapshotRow, volume::VolumeRow},
+    error::{Error, Result},
+    os::SnapshotFacts,
+    types::{VolumeId, names::DatasetName, snapshot::LOCK_TAG},
+};
+
+/// Snapshots that are destroyed in one transaction: enough to be as fast as all at once, few enough to show progress
+/// and not to keep the pool from others.
+const BATCH: usize = 100;
+
+impl Engine {
+    /// Deletes a volume and its snapshots. `force` is for relationships; nothing else gives way to it.
+    pub fn delete_volume(&self, caller: &Caller, id: VolumeId, _force: bool) -> Result<()> {
+        let row = self.volume_row(id)?;
+        let mut keys = vec![Key::Within(row.pool), Key::Volume(id)];
+        keys.extend(row.parent.as_ref().map(|(parent, _)| Key::Volume(*parent)));
+        let _guard = self.locks.acquire(keys, "the deletion of the volume")?;
+        let row = self.volume_row(id)?;
+        self.require_readable(row.pool)?;
+        self.require_deletable_volume(&row)?;
+        self.perform(caller, |transaction| {
+            catalog::volume::set_state(transaction, id, RowState::Deleting)?;
+            Ok(Operation::DeleteVolume { volume: id })
+        })
+    }
+
+    /// Fails when something needs the volume or one of its snapshots, or somebody else's snapshot is on it.
+    pub(super) fn require_deletable_volume(&self, row: &VolumeRow) -> Result<()> {
+        let id = row.id;
+        let (clones, files, held) = self.catalog.read(|view| -> Result<_> {
+            let clones = catalog::volume::clones_of_volume(view, id)?;
+            Ok((clones, catalog::volume::files_on(view, id)?, catalog::snapshot::held_of_volume(view, id)?))
+        })?;
+        if !clones.is_empty() {
+            return Err(Error::Busy(format!(
+                "snapshots of volume {id} have clones: volumes {}; delete or promote them first",
+                volume_list(&clones)
+            )));
+        }
+        if !files.is_empty() {
+            return Err(Error::Busy(format!(
+                "files of volume {id} back the luns {}; delete them first",
+                volume_list(&files)
+            )));
+        }
+        let rows = self.catalog.read(|view| catalog::snapshot::of_volume(view, id))?;
+        self.require_unlocked(&format!("volume {id}"), &rows)?;
+        if !held.is_empty() {
+            return Err(Error::Busy(format!(
+                "snapshots of volume {id} are held: {}; release them first",
+                snapshot_list(&held)
+            )));
+        }
+        let Some(dataset) = row.volume_type.dataset(row.pool, id) else { return Ok(()) };
+        self.require_only_ours(&dataset, &self.zfs.snapshots(&dataset)?)
+    }
+
+    /// Fails when one of the snapshots is locked.
+    pub(super) fn require_unlocked(&self, what: &str, rows: &[SnapshotRow]) -> Result<()> {
+        let now = self.now();
+        let locked: Vec<SnapshotRow> = rows.iter().filter(|row| row.retention.is_locked(now)).cloned().collect();
+        let last = locked.iter().filter_map(|row| row.retention.expires).max();
+        match last {
+            Some(last) => Err(Error::State(format!(
+                "{what} can't be deleted before {}: these snapshots are locked: {}",
+                super::snapshot::date(last),
+                snapshot_list(&locked)
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// We destroy only what is ours.
+    fn require_only_ours(&self, dataset: &DatasetName, snapshots: &[SnapshotFacts]) -> Result<()> {
+        let ours = self.snapshot_mark();
+        let strangers: Vec<&str> = snapshots
+            .iter()
+            .filter(|facts| facts.mark.as_ref() != Some(&ours))
+            .map(|facts| facts.name.as_str())
+            .collect();
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Busy(format!(
+            "{dataset} has snapshots that this appliance did not make: {}; remove them with `zfs destroy` first, if \
+             nobody needs them",
+            strangers.iter().take(10).copied().collect::<Vec<_>>().join(", ")
+        )))
+    }
+
+    pub(super) fn run_delete_volume(&self, id: i64, volume: VolumeId) -> Result<()> {
+        let row = self.catalog.read(|view| catalog::volume::find(view, volume))?;
+        let row = row.ok_or_else(|| Error::not_found("volume", volume))?;
+        self.destroy_volume(id, &row)?;
+        self.finish(id, |transaction| catalog::volume::delete(transaction, volume))
+    }
+
+    /// Destroys what a volume has in ZFS, if it is there and ours. `id` is the operation that it is done for.
+    pub(super) fn destroy_volume(&self, id: i64, row: &VolumeRow) -> Result<()> {
+        if row.parent.is_some() {
+            return self.remove_trace(row);
+        }
+        let name = dataset_name(row)?;
+        let Some(facts) = self.zfs.dataset(&name)? else { return Ok(()) };
+        self.require_own_dataset(row.id, &facts)?;
+        let snapshots = self.zfs.snapshots(&name)?;
+        self.require_only_ours(&name, &snapshots)?;
+        self.zfs.unmount_dataset(&name)?;
+        self.destroy_all_snapshots(id, &name, &snapshots)?;
+        Ok(self.zfs.destroy_dataset(&name)?)
+    }
+
+    fn destroy_all_snapshots(&self, id: i64, dataset: &DatasetName, snapshots: &[SnapshotFacts]) -> Result<()> {
+        let known = self.snapshot_names(dataset, snapshots)?;
+        for (facts, name) in
+            snapshots.iter().zip(&known).filter(|(facts, _)| facts.holds.iter().any(|tag| tag == LOCK_TAG))
+        {
+            // The lock was found to be over; what is left of it is the hold.
+            tracing::debug!(snapshot = facts.name, "releasing the hold of a lock that is over");
+            self.zfs.release(name, LOCK_TAG)?;
+        }
+        for (at, batch) in known.chunks(BATCH).enumerate() {
+            self.progress.set(id, at * BATCH, known.len() + 1);
+            self.zfs.destroy_snapshots(batch)?;
+        }
+        self.progress.set(id, known.len(), known.len() + 1);
+        Ok(())
+    }
+
+    /// The volume is still there, so it is shown again; of its snapshots those that are.
+    pub(super) fn undo_delete_volume(&self, id: i64, volume: VolumeId, cause: &Error) -> Result<()> {
+        let row = self.catalog.read(|view| catalog::volume::find(view, volume))?;
+        let gone = match &row {
+            Some(row) => self.gone_snapshots(row)?,
+            None => Vec::new(),
+        };
+        if let Some(name) = row.as_ref().and_then(|row| row.volume_type.dataset(row.pool, row.id))
+            && let Err(error) = self.zfs.mount_dataset(&name)
+        {
+            tracing::warn!(volume.id = volume.0, %error, "a volume that was not deleted could not be mounted again");
+        }
+        self.end(id, Some(&cause.to_string()), |transaction| {
+            for snapshot in &gone {
+                catalog::snapshot::delete(transaction, *snapshot)?;
+            }
+            catalog::volume::set_state(transaction, volume, RowState::Ready)
+        })
+    }
+
+    /// Snapshots of a volume with a row but without a snapshot in ZFS.
+    pub(super) fn gone_snapshots(&self, row: &VolumeRow) -> Result<Vec<crate::types::SnapshotId>> {
+        let Some(dataset) = row.volume_type.dataset(row.pool, row.id) else { return Ok(Vec::new()) };
+        let live: BTreeSet<String> = self.zfs.snapshots(&dataset)?.into_iter().map(|facts| facts.name).collect();
+        let rows = self.catalog.read(|view| catalog::snapshot::of_volume(view, row.id))?;
+        let gone = rows.iter().filter(|row| !live.contains(dataset.snapshot(row.id).as_str()));
+        Ok(gone.map(|row| row.id).collect())
+    }
+}

@@ -1,0 +1,329 @@
+//! [`Datasets`] of the real system, and the verbs on filesystems and zvols.
+//!
+//! What a dataset is created with, beside its options, mark and notes:
+//!
+//! | flag | reason |
+//! |---|---|
+//! | `-o quota` | the limit counts what snapshots hold as well, so that a volume can't fill the pool with them |
+//! | `-s -V` | a sparse zvol: it takes space when it is written |
+//! | `-b` | the block size that the client asked for |
+//! | `-o volmode=dev` | a guest's partition table on it is none of our business: udev makes no links of its partitions and probes nothing in them |
+//!
+//! Everything else is inherited from the pool.
+
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::FileTypeExt,
+    time::{Duration, Instant},
+};
+
+use super::{
+    OpenZfs, messages, mounts,
+    program::{self, Record},
+    property,
+};
+use crate::{
+    os::{
+        Change, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, Error, Kind,
+        Result, SnapshotFacts,
+    },
+    types::{
+        ids::Mark,
+        names::{DatasetName, SnapshotName, ZpoolName},
+        volume::{BlockSize, RelativePath, VolumeNumbers},
+    },
+};
+
+/// How long udev and whoever it starts may have a zvol open that is to be destroyed, and the time between two tries.
+const OPEN_ELSEWHERE: Duration = Duration::from_secs(6);
+const OPEN_WAIT: Duration = Duration::from_millis(250);
+/// How long udev gets to make the link of a zvol, and the time between two looks.
+const LINK_LIMIT: Duration = Duration::from_secs(30);
+const LINK_WAIT: Duration = Duration::from_millis(20);
+/// Largest block of our zvols.
+const LARGEST_BLOCK: u64 = 128 << 10;
+
+impl Datasets for OpenZfs {
+    fn dataset(&self, name: &DatasetName) -> Result<Option<DatasetFacts>> {
+        let records = self.read(pool(name), program::DATASETS, &[name.as_str()])?;
+        let mounts = mounts::mounted()?;
+        records.first().map(|record| facts(record, &mounts)).transpose()
+    }
+
+    fn datasets(&self, pool: &ZpoolName) -> Result<Vec<DatasetFacts>> {
+        let names = self.read(pool.as_str(), program::DESCENDANTS, &[pool.as_str()])?;
+        let names = names.iter().map(|record| record.name.as_str());
+        let mut records = self.read_all(pool.as_str(), program::DATASETS, names)?;
+        records.sort_by(|one, other| one.name.cmp(&other.name));
+        let mounts = mounts::mounted()?;
+        records.iter().map(|record| facts(record, &mounts)).collect()
+    }
+
+    fn numbers(&self, pool: &ZpoolName, names: &[DatasetName]) -> Result<BTreeMap<DatasetName, VolumeNumbers>> {
+        // A program may name nothing of another pool.
+        let inside = names.iter().filter(|name| self::pool(name) == pool.as_str());
+        let by_text: BTreeMap<&str, &DatasetName> = inside.map(|name| (name.as_str(), name)).collect();
+        let records = self.read_all(pool.as_str(), program::NUMBERS, by_text.keys().copied())?;
+        let mut all = BTreeMap::new();
+        for record in &records {
+            if let Some(name) = by_text.get(record.name.as_str()) {
+                all.insert((*name).clone(), numbers(record)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn create_dataset(&self, creation: &DatasetCreation) -> Result<()> {
+        let mut flags = match creation.kind {
+            DatasetKind::Filesystem { limit } => limit.map(|limit| format!("-oquota={limit}")).into_iter().collect(),
+            DatasetKind::Zvol { bytes, block } => {
+                let zvol = ["-s", "-V", &bytes.to_string(), "-b", &block.bytes().to_string(), "-ovolmode=dev"];
+                zvol.map(str::to_owned).to_vec()
+            }
+        };
+        flags.extend(property::assignments(&creation.options).iter().map(|assignment| format!("-o{assignment}")));
+        flags.extend(marks(&creation.mark, &creation.notes));
+        self.zfs(["create"]).args(flags).arg(creation.name.as_str()).output(messages::zfs)?;
+        match creation.kind {
+            DatasetKind::Filesystem { .. } => Ok(()),
+            DatasetKind::Zvol { .. } => wait_for_device(&creation.name),
+        }
+    }
+
+    fn clone_snapshot(&self, creation: &CloneCreation) -> Result<()> {
+        let of = creation.origin.dataset();
+        let is_zvol = matches!(self.required(of)?.kind, DatasetKind::Zvol { .. });
+        let mut flags: Vec<String> = if is_zvol { vec!["-ovolmode=dev".to_owned()] } else { vec![] };
+        flags.extend(property::assignments(&creation.options).iter().map(|assignment| format!("-o{assignment}")));
+        flags.extend(marks(&creation.mark, &creation.notes));
+        let command = self.zfs(["clone"]).args(flags).args([creation.origin.as_str(), creation.name.as_str()]);
+        command.output(messages::zfs)?;
+        if is_zvol { wait_for_device(&creation.name) } else { Ok(()) }
+    }
+
+    fn change_dataset(&self, name: &DatasetName, change: &DatasetChange) -> Result<()> {
+        let mut values = property::assignments(&change.options);
+        if let Some(size) = change.size {
+            values.push(self.size_assignment(name, size)?);
+        }
+        values.extend(change.notes.iter().map(|(note, value)| format!("{note}={value}")));
+        if !values.is_empty() {
+            self.zfs(["set"]).args(values).arg(name.as_str()).output(messages::zfs)?;
+        }
+        for note in &change.dropped_notes {
+            self.zfs(["inherit", note, name.as_str()]).output(messages::zfs)?;
+        }
+        Ok(())
+    }
+
+    fn destroy_dataset(&self, name: &DatasetName) -> Result<()> {
+        let deadline = Instant::now() + OPEN_ELSEWHERE;
+        loop {
+            match self.zfs(["destroy", name.as_str()]).output(messages::zfs) {
+                Err(error) if messages::is_open(&error.detail) && Instant::now() < deadline => {
+                    std::thread::sleep(OPEN_WAIT);
+                }
+                result => return result.map(drop),
+            }
+        }
+    }
+
+    fn mount_dataset(&self, name: &DatasetName) -> Result<()> {
+        let facts = self.required(name)?;
+        match facts.kind {
+            DatasetKind::Zvol { .. } => wait_for_device(name),
+            DatasetKind::Filesystem { .. } if facts.mounted => Ok(()),
+            DatasetKind::Filesystem { .. } => match self.zfs(["mount", name.as_str()]).output(messages::zfs) {
+                Err(error) if error.kind != Kind::Exists => Err(error),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn unmount_dataset(&self, name: &DatasetName) -> Result<()> {
+        let facts = self.required(name)?;
+        match facts.kind {
+            DatasetKind::Zvol { .. } => self.require_closed(name),
+            DatasetKind::Filesystem { .. } if !facts.mounted => Ok(()),
+            DatasetKind::Filesystem { .. } => self.zfs(["unmount", name.as_str()]).output(messages::zfs).map(drop),
+        }
+    }
+
+    fn snapshot(&self, names: &[SnapshotName], mark: &Mark, notes: &BTreeMap<String, String>) -> Result<()> {
+        self.make_snapshots(names, mark, notes)
+    }
+
+    fn snapshot_facts(&self, name: &SnapshotName) -> Result<Option<SnapshotFacts>> {
+        self.read_snapshot(name)
+    }
+
+    fn snapshots(&self, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>> {
+        self.read_snapshots(dataset)
+    }
+
+    fn destroy_snapshots(&self, names: &[SnapshotName]) -> Result<()> {
+        self.remove_snapshots(names)
+    }
+
+    fn note_snapshot(&self, name: &SnapshotName, notes: &BTreeMap<String, String>) -> Result<()> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let values = notes.iter().map(|(note, value)| format!("{note}={value}"));
+        self.zfs(["set"]).args(values).arg(name.as_str()).output(messages::zfs).map(drop)
+    }
+
+    fn rollback(&self, snapshot: &SnapshotName) -> Result<()> {
+        // Without -r, so that it never destroys what is newer.
+        self.zfs(["rollback", snapshot.as_str()]).output(messages::zfs).map(drop)
+    }
+
+    fn promote(&self, clone: &DatasetName) -> Result<()> {
+        self.zfs(["promote", clone.as_str()]).output(messages::zfs).map(drop)
+    }
+
+    fn hold(&self, snapshot: &SnapshotName, tag: &str) -> Result<()> {
+        self.zfs(["hold", tag, snapshot.as_str()]).output(messages::zfs).map(drop)
+    }
+
+    fn release(&self, snapshot: &SnapshotName, tag: &str) -> Result<()> {
+        self.zfs(["release", tag, snapshot.as_str()]).output(messages::zfs).map(drop)
+    }
+
+    fn written_since(&self, from: &SnapshotName, to: Option<&SnapshotName>) -> Result<u64> {
+        self.read_written(from, to)
+    }
+
+    fn diff(
+        &self,
+        from: &SnapshotName,
+        to: Option<&SnapshotName>,
+        found: &mut dyn FnMut(Change) -> bool,
+    ) -> Result<()> {
+        self.find_changes(from, to, found)
+    }
+
+    fn backing_file(&self, filesystem: &DatasetName, path: &RelativePath) -> Result<u64> {
+        let folder = self.mount_point(filesystem)?;
+        super::backing_file::size(&folder, path)
+    }
+}
+
+impl OpenZfs {
+    /// A dataset that must be there.
+    fn required(&self, name: &DatasetName) -> Result<DatasetFacts> {
+        let missing = || Error::new(Kind::Missing, format!("reading {name}"), "there is no such dataset");
+        self.dataset(name)?.ok_or_else(missing)
+    }
+
+    /// Where a filesystem is mounted, which must be there and be mounted.
+    pub(super) fn mount_point(&self, name: &DatasetName) -> Result<String> {
+        let kind = self.required(name)?.kind;
+        let wrong = |detail| Error::new(Kind::Other, format!("looking for the mount point of {name}"), detail);
+        match kind {
+            DatasetKind::Zvol { .. } => Err(wrong("it is a zvol")),
+            DatasetKind::Filesystem { .. } => {
+                mounts::mounted()?.remove(name.as_str()).ok_or_else(|| wrong("it is not mounted"))
+            }
+        }
+    }
+
+    /// Fails when somebody has the device of a zvol with snapshots open, also after udev and what it starts had their
+    /// time. Without snapshots there is nothing that a deletion could lose before ZFS refuses it.
+    fn require_closed(&self, name: &DatasetName) -> Result<()> {
+        let deadline = Instant::now() + OPEN_ELSEWHERE;
+        while !self.read(pool(name), program::OPEN, &[name.as_str()])?.is_empty() {
+            if Instant::now() >= deadline {
+                let action = format!("looking whether {} is in use", name.device());
+                return Err(Error::new(Kind::Busy, action, "somebody has the device open"));
+            }
+            std::thread::sleep(OPEN_WAIT);
+        }
+        Ok(())
+    }
+
+    /// The property that makes `size` the limit or size of a dataset. A zvol is never made smaller, since what is
+    /// beyond its new end would be gone.
+    fn size_assignment(&self, name: &DatasetName, size: Option<u64>) -> Result<String> {
+        let denied = |detail: String| Error::new(Kind::Denied, format!("changing the size of {name}"), detail);
+        match (self.required(name)?.kind, size) {
+            (DatasetKind::Filesystem { .. }, Some(limit)) => Ok(format!("quota={limit}")),
+            (DatasetKind::Filesystem { .. }, None) => Ok("quota=none".to_owned()),
+            (DatasetKind::Zvol { .. }, None) => Err(denied("a zvol can't be without a size".to_owned())),
+            (DatasetKind::Zvol { bytes, .. }, Some(new)) if new < bytes => {
+                Err(denied(format!("it has {bytes} bytes and can't shrink to {new}")))
+            }
+            (DatasetKind::Zvol { .. }, Some(new)) => Ok(format!("volsize={new}")),
+        }
+    }
+}
+
+/// The pool that a dataset is in.
+pub(super) fn pool(name: &DatasetName) -> &str {
+    name.as_str().split_once('/').map_or(name.as_str(), |(pool, _)| pool)
+}
+
+/// Mark and notes as flags of `zfs create` and `clone`.
+fn marks(mark: &Mark, notes: &BTreeMap<String, String>) -> Vec<String> {
+    let mark = format!("-o{}={}", property::MARK, mark.as_str());
+    std::iter::once(mark).chain(notes.iter().map(|(note, value)| format!("-o{note}={value}"))).collect()
+}
+
+/// Waits until udev has made the link of a zvol that is there.
+fn wait_for_device(name: &DatasetName) -> Result<()> {
+    let device = name.device();
+    let action = || format!("waiting for {device}");
+    let deadline = Instant::now() + LINK_LIMIT;
+    loop {
+        match std::fs::metadata(&device) {
+            Ok(found) if found.file_type().is_block_device() => return Ok(()),
+            Ok(_) => return Err(Error::new(Kind::Other, action(), "it is no block device")),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(action(), &error)),
+            Err(_) if Instant::now() >= deadline => {
+                let detail = format!("udev has not made it within {} s", LINK_LIMIT.as_secs());
+                return Err(Error::new(Kind::TimedOut, action(), detail));
+            }
+            Err(_) => std::thread::sleep(LINK_WAIT),
+        }
+    }
+}
+
+fn facts(record: &Record, mounts: &BTreeMap<String, String>) -> Result<DatasetFacts> {
+    let kind = kind(record)?;
+    let mut notes = record.notes()?;
+    Ok(DatasetFacts {
+        name: record.name.clone(),
+        guid: record.number("guid")?,
+        kind,
+        mark: notes.remove(property::MARK).map(Mark::read),
+        notes,
+        numbers: numbers(record)?,
+        options: property::options(record.find("compression"), record.find("dedup"), record.find("sync")),
+        mounted: matches!(kind, DatasetKind::Zvol { .. }) || mounts.contains_key(&record.name),
+        origin: record.find("origin").map(str::to_owned),
+    })
+}
+
+fn kind(record: &Record) -> Result<DatasetKind> {
+    let unknown = |detail: String| Error::new(Kind::Other, format!("reading {}", record.name), detail);
+    match record.text("type")? {
+        "filesystem" => {
+            Ok(DatasetKind::Filesystem { limit: Some(record.number("quota")?).filter(|&limit| limit != 0) })
+        }
+        "volume" => {
+            // Others may have made zvols of blocks that we don't.
+            let block = BlockSize::new(record.number("volblocksize")?.min(LARGEST_BLOCK));
+            let block = block.map_err(|invalid| unknown(invalid.to_string()))?;
+            Ok(DatasetKind::Zvol { bytes: record.number("volsize")?, block })
+        }
+        other => Err(unknown(format!("it is a {other}"))),
+    }
+}
+
+fn numbers(record: &Record) -> Result<VolumeNumbers> {
+    Ok(VolumeNumbers {
+        used: record.number("used")?,
+        available: record.number("available")?,
+        referenced: record.number("referenced")?,
+    })
+}

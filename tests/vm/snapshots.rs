@@ -1,0 +1,194 @@
+//! Contract sections 8.6, 8.7 and 11, and what goes beyond them: atomic sets, rollback, promotion, holds and locks.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::{
+    bed::{Bed, wait_until},
+    volumes::{clone, filesystem, id, lun, pool, snapshot},
+};
+
+fn ids(answer: &Value) -> Vec<String> {
+    answer["snapshots"].as_array().unwrap().iter().map(id).collect()
+}
+
+fn act(bed: &Bed, volume: &str, body: Value) -> crate::bed::Answer {
+    bed.post(&format!("/api/volume/{volume}"), body)
+}
+
+#[test]
+fn snapshots_are_made_listed_and_deleted() {
+    let bed = Bed::fresh();
+    let pool = pool(&bed);
+    let (one, two) = (filesystem(&bed, &pool, "one"), filesystem(&bed, &pool, "two"));
+    let named = bed.post(&format!("/api/volume/{one}/snapshot"), json!({"name": "same"})).ok();
+    let dataset = format!("vpool{pool}/fs{one}@snap{}", id(&named));
+    assert_eq!(named["version_id"].as_str().unwrap(), bed.zfs_property(&dataset, "guid"));
+    assert_eq!((&named["parent_id"], &named["parent_name"], &named["has_clones"]), (&json!(one), &json!("one"), &json!(false)));
+    bed.post(&format!("/api/volume/{one}/snapshot"), json!({"name": "same"})).fails(409, "AlreadyExistsError");
+    let other = snapshot(&bed, &two, json!({"name": "same"}));
+    let generated = bed.post(&format!("/api/volume/{one}/snapshot"), json!({})).ok();
+    assert!(generated["name"].as_str().unwrap().starts_with(&format!("snap_{one}_")), "{generated}");
+    assert_eq!(bed.get(&format!("/api/volume/{one}/snapshot")).ok()["total"], 2);
+    assert_eq!(ids(&bed.get("/api/snapshot?name=same").ok()), [id(&named), other.clone()]);
+    assert_eq!(bed.get(&format!("/api/snapshot?name={}", generated["name"].as_str().unwrap())).ok()["id"], generated["id"]);
+    let page = bed.get("/api/snapshot?sort=-id&limit=1&offset=1").ok();
+    assert_eq!((&page["total"], ids(&page)), (&json!(3), vec![other]));
+    for snapshot in ids(&bed.get("/api/snapshot").ok()) {
+        bed.delete(&format!("/api/snapshot/{snapshot}")).ok();
+    }
+    assert_eq!(bed.shell(&format!("zfs list -H -t snapshot -o name -r vpool{pool} | wc -l")), "0");
+}
+
+#[test]
+fn many_volumes_are_caught_at_one_moment() {
+    let bed = Bed::fresh();
+    let pool = pool(&bed);
+    let volumes: Vec<String> = (0..5).map(|at| lun(&bed, &pool, &format!("db{at}"), 16 << 20)).collect();
+    let set = bed.post("/api/snapshot", json!({"vol_ids": volumes, "name": "point"})).ok();
+    assert_eq!((&set["total"], ids(&set).len()), (&json!(5), 5));
+    let moments = bed.shell(&format!("zfs get -Hp -o value -t snapshot -r createtxg vpool{pool} | sort -u | wc -l"));
+    assert_eq!(moments, "1", "one transaction made them all");
+    // One name is taken, so none is made.
+    snapshot(&bed, &volumes[3], json!({"name": "next"}));
+    bed.post("/api/snapshot", json!({"vol_ids": volumes, "name": "next"})).fails(409, "AlreadyExistsError");
+    bed.post("/api/snapshot", json!({"vol_ids": [volumes[0], volumes[0]]})).fails(400, "InvalidParameterError");
+    bed.post("/api/snapshot", json!({"vol_ids": []})).fails(400, "InvalidParameterError");
+    bed.post("/api/snapshot", json!({"vol_ids": [volumes[0], "999"]})).fails(404, "NotFoundError");
+    assert_eq!(bed.get("/api/snapshot").ok()["total"], 6);
+    assert_eq!(bed.shell(&format!("zfs list -H -t snapshot -o name -r vpool{pool} | wc -l")), "6");
+}
+
+#[test]
+fn a_rollback_says_what_is_in_its_way() {
+    let bed = Bed::fresh();
+    let pool = pool(&bed);
+    let volume = filesystem(&bed, &pool, "rolled");
+    let file = format!("/vsnap/vpool{pool}/fs{volume}/file");
+    bed.shell(&format!("echo one > {file}"));
+    let first = snapshot(&bed, &volume, json!({"name": "first"}));
+    bed.shell(&format!("echo two > {file}"));
+    let second = snapshot(&bed, &volume, json!({"name": "second"}));
+    let copy = clone(&bed, &second, "copy");
+    let body = |extra: Value| {
+        let mut body = json!({"action": "rollback", "snapshot_id": first});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        body
+    };
+    let message = act(&bed, &volume, body(json!({}))).fails(409, "BusyError");
+    assert!(message.contains("copy"), "{message}");
+    let message = act(&bed, &volume, body(json!({"discard_clones": [copy]}))).fails(409, "BusyError");
+    assert!(message.contains("second"), "{message}");
+    act(&bed, &volume, body(json!({"discard_snapshots": [first]}))).fails(409, "BusyError");
+    assert_eq!(bed.shell(&format!("cat {file}")), "two");
+    assert_eq!(bed.get("/api/volume").ok()["total"], 2);
+    act(&bed, &volume, body(json!({"discard_clones": [copy], "discard_snapshots": [second]}))).ok();
+    assert_eq!(bed.shell(&format!("cat {file}")), "one");
+    assert_eq!(bed.get("/api/volume").ok()["total"], 1);
+    assert_eq!(ids(&bed.get("/api/snapshot").ok()), [first]);
+    assert_eq!(bed.get("/api/system/report").ok()["total"], 0);
+}
+
+#[test]
+fn a_promoted_clone_lets_its_origin_go() {
+    let bed = Bed::fresh();
+    let pool = pool(&bed);
+    let volume = filesystem(&bed, &pool, "origin");
+    bed.shell(&format!("echo data > /vsnap/vpool{pool}/fs{volume}/file"));
+    let (older, origin) = (snapshot(&bed, &volume, json!({})), snapshot(&bed, &volume, json!({})));
+    let newer = snapshot(&bed, &volume, json!({}));
+    let copy = clone(&bed, &origin, "copy");
+    act(&bed, &volume, json!({"action": "promote"})).fails(409, "InvalidStateError");
+    let promoted = act(&bed, &copy, json!({"action": "promote"})).ok();
+    assert_eq!((&promoted["is_clone"], &promoted["snapshot_id"]), (&json!(false), &Value::Null));
+    let parent = |snapshot: &str| bed.get(&format!("/api/snapshot/{snapshot}")).ok()["parent_id"].clone();
+    assert_eq!([&older, &origin, &newer].map(|it| parent(it)), [json!(copy), json!(copy), json!(volume)]);
+    assert_eq!(bed.get(&format!("/api/volume/{volume}")).ok()["snapshot_id"], json!(origin));
+    assert_eq!(bed.get("/api/system/report").ok()["total"], 0);
+    bed.delete(&format!("/api/volume/{volume}")).ok();
+    assert_eq!(bed.shell(&format!("cat /vsnap/vpool{pool}/fs{copy}/file")), "data");
+    bed.delete(&format!("/api/volume/{copy}")).ok();
+    assert_eq!(bed.shell(&format!("zfs list -H -o name -t all -r vpool{pool}")), format!("vpool{pool}"));
+}
+
+#[test]
+fn held_and_locked_snapshots_stay() {
+    let bed = Bed::fresh();
+    let pool = pool(&bed);
+    let volume = filesystem(&bed, &pool, "kept");
+    let held = snapshot(&bed, &volume, json!({"name": "held"}));
+    let path = format!("/api/snapshot/{held}");
+    bed.post(&path, json!({"action": "hold", "reason": "legal case"})).ok();
+    bed.post(&path, json!({"action": "hold", "reason": "legal case"})).fails(409, "AlreadyExistsError");
+    let dataset = format!("vpool{pool}/fs{volume}@snap{held}");
+    assert!(bed.shell(&format!("zfs holds -H {dataset}")).contains("vsnap:hold:legal case"));
+    let message = bed.delete(&path).fails(409, "BusyError");
+    assert!(message.contains("legal case"), "{message}");
+    bed.delete(&format!("/api/volume/{volume}?force=true")).fails(409, "BusyError");
+    bed.post(&path, json!({"action": "release", "reason": "other"})).fails(404, "NotFoundError");
+    bed.post(&path, json!({"action": "release", "reason": "legal case"})).ok();
+    bed.delete(&path).ok();
+
+    let now: i64 = bed.shell("date +%s").parse().unwrap();
+    bed.post(&format!("/api/volume/{volume}/snapshot"), json!({"locked": true})).fails(400, "InvalidParameterError");
+    bed.post(&format!("/api/volume/{volume}/snapshot"), json!({"expires_at": now - 5})).fails(400, "InvalidParameterError");
+    let locked = snapshot(&bed, &volume, json!({"name": "locked", "expires_at": now + 90, "locked": true}));
+    let path = format!("/api/snapshot/{locked}");
+    bed.delete(&path).fails(409, "InvalidStateError");
+    for shorter in [json!({"expires_at": now + 80}), json!({"locked": false}), json!({"expires_at": "none"})] {
+        bed.put(&path, shorter).fails(409, "InvalidStateError");
+    }
+    bed.delete(&format!("/api/volume/{volume}?force=true")).fails(409, "InvalidStateError");
+    bed.delete(&format!("/api/pool/{pool}?force=true")).fails(409, "InvalidStateError");
+    let by_hand = bed.try_shell(&format!("zfs destroy vpool{pool}/fs{volume}@snap{locked}"));
+    assert!(!by_hand.status.success(), "the lock keeps out those who bypass the appliance, too");
+    bed.put(&path, json!({"expires_at": now + 100})).ok();
+    assert_eq!(bed.get("/api/snapshot?locked=1").ok()["total"], 1);
+    // Its time comes, and upkeep removes it.
+    wait_until("the expired snapshot is removed", 240, || bed.get("/api/snapshot").ok()["total"] == 0);
+    assert!(bed.shell("date +%s").parse::<i64>().unwrap() >= now + 100, "not a moment before");
+    assert_eq!(bed.shell(&format!("zfs list -H -t snapshot -o name -r vpool{pool} | wc -l")), "0");
+}
+
+#[test]
+fn a_volume_with_a_thousand_snapshots_goes_in_one_operation() {
+    let bed = Bed::fresh();
+    let pool = pool(&bed);
+    let volume = filesystem(&bed, &pool, "many");
+    let began = Instant::now();
+    for at in 0..300 {
+        snapshot(&bed, &volume, json!({"name": format!("s{at}")}));
+    }
+    println!("300 snapshots over the API: {:?}", began.elapsed());
+    assert_eq!(bed.get("/api/snapshot?limit=10").ok()["total"], 300);
+    assert_eq!(bed.get("/api/snapshot").ok()["snapshots"].as_array().unwrap().len(), 300);
+    let began = Instant::now();
+    bed.delete(&format!("/api/volume/{volume}")).ok();
+    println!("deleted in {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(120));
+    let operations = bed.get(&format!("/api/operation?subject=volume%20{volume}")).ok();
+    let last = &operations["operations"][0];
+    assert_eq!((&last["verb"], &last["state"]), (&json!("delete_volume"), &json!("done")), "{operations}");
+    assert_eq!(bed.shell(&format!("zfs list -H -t all -o name -r vpool{pool}")), format!("vpool{pool}"));
+}
+
+#[test]
+fn a_snapshot_starts_no_process() {
+    let bed = Bed::fresh();
+    let pool = pool(&bed);
+    let volume = filesystem(&bed, &pool, "traced");
+    // The daemon's own count of processes that it started and that ended.
+    let children = || -> u64 {
+        let stat = bed.shell("cat /proc/$(systemctl show -p MainPID --value vsnapd)/stat");
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(8).unwrap().parse().unwrap()
+    };
+    let forks = || bed.shell("awk '/^processes/ {print $2}' /proc/stat").parse::<u64>().unwrap();
+    let before = (children(), forks());
+    for _ in 0..20 {
+        snapshot(&bed, &volume, json!({}));
+    }
+    let after = (children(), forks());
+    assert_eq!(after.0, before.0, "faults of children that were waited for");
+    println!("processes and threads started on the whole machine meanwhile: {}", after.1 - before.1);
+}
