@@ -201,22 +201,20 @@ enum PoolKind {
     Raid6,
 }
 
-impl TryFrom<NewPool> for PoolRequest {
-    type Error = Error;
-
-    fn try_from(body: NewPool) -> Result<Self, Error> {
+impl NewPool {
+    fn request(self) -> Result<PoolRequest, Error> {
         Ok(PoolRequest {
-            name: Name::new(body.name)?,
-            disks: uuids("disk_list", body.disk_list)?,
-            pool_type: match body.pool_type {
+            name: Name::new(self.name)?,
+            disks: uuids("disk_list", self.disk_list)?,
+            pool_type: match self.pool_type {
                 PoolKind::Raid0 => PoolType::Raid0,
                 PoolKind::Raid5 => PoolType::Raid5,
                 PoolKind::Raid6 => PoolType::Raid6,
             },
             options: PoolOptions {
-                compression: body.compression,
-                deduplication: body.deduplication,
-                syncwrite: body.syncwrite,
+                compression: self.compression,
+                deduplication: self.deduplication,
+                syncwrite: self.syncwrite,
             },
         })
     }
@@ -347,7 +345,7 @@ pub(super) async fn create(
     ChangeBy(caller): ChangeBy,
     Json(body): Json<NewPool>,
 ) -> Result<axum::Json<PoolDetail>, Failure> {
-    let request = PoolRequest::try_from(body)?;
+    let request = body.request()?;
     let pool = blocking(&api, move |engine| engine.create_pool(&caller, request)).await?;
     Ok(axum::Json(pool.into()))
 }

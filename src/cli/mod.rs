@@ -112,6 +112,13 @@ pub(crate) struct Session {
     pub prompt: Prompt,
 }
 
+impl Session {
+    /// Prints what is at `path`, as it is or as what `text` makes of it.
+    fn show(&self, path: &str, text: impl FnOnce(&serde_json::Value) -> String) -> Result {
+        self.output.show(&self.client.get(path)?, text)
+    }
+}
+
 /// Reads the command line, carries it out, and says with which code to exit.
 pub fn main() -> ExitCode {
     match run(Cli::parse()) {

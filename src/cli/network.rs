@@ -25,7 +25,7 @@ pub(super) enum Verb {
 impl Verb {
     pub(super) fn run(self, session: &Session) -> Result {
         let Verb::Show = self;
-        session.output.show(&session.client.get("/api/network")?, networks_text)
+        session.show("/api/network", networks_text)
     }
 }
 

@@ -67,7 +67,7 @@ impl Verb {
     pub(super) fn run(self, session: &Session) -> Result {
         match self {
             Verb::Init { skip_pool, multipool, asynchronous } => init(session, skip_pool, multipool, asynchronous),
-            Verb::Show => session.output.show(&session.client.get("/api/system")?, system_text),
+            Verb::Show => session.show("/api/system", system_text),
             Verb::Stats => {
                 let statistics = json::statistics(&session.client.get("/api/system/stats")?);
                 session.output.show(&statistics, statistics_text)

@@ -25,7 +25,7 @@ pub(super) enum Verb {
 impl Verb {
     pub(super) fn run(self, session: &Session) -> Result {
         let Verb::Show = self;
-        session.output.show(&session.client.get("/api/target")?, targets_text)
+        session.show("/api/target", targets_text)
     }
 }
 

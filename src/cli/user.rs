@@ -91,10 +91,8 @@ impl Verb {
                 let answer = client.post(&path(&name), &action("revoke"))?;
                 output.show(&answer, |_| format!("User {name} may no longer use the appliance."))
             }
-            Verb::Show { name: Some(name) } => output.show(&client.get(&path(&name))?, |user| users_text([user])),
-            Verb::Show { name: None } => {
-                output.show(&client.get("/api/user")?, |list| users_text(json::items(list, "users")))
-            }
+            Verb::Show { name: Some(name) } => session.show(&path(&name), |user| users_text([user])),
+            Verb::Show { name: None } => session.show("/api/user", |list| users_text(json::items(list, "users"))),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! OS accounts in group `vsnap` (contract section 3).
 //!
 //! Nothing of them is in the catalog: the OS is the truth. So these changes are not in the journal either, which could
-//! not hold their passwords; an account that a crash left half made has no password yet and can't log in.
+//! not hold their passwords. An account that a crash left half made has no password yet and can't log in; asking for it
+//! again completes it.
 
 use super::{Caller, Engine, locks::Key};
 use crate::{
     error::{Error, Result},
-    os::Authentication,
+    os::{self, Authentication, Kind},
     types::user::{GROUP, Password, User, UserName},
 };
 
@@ -37,16 +38,23 @@ impl Engine {
     /// A new account in the group.
     pub fn create_user(&self, caller: &Caller, name: UserName, password: Password) -> Result<User> {
         let _guard = self.lock_user(&name)?;
-        if let Some(user) = self.machine.find_user(&name)? {
-            let next = if self.is_member(&user)? { "change its password with" } else { "let it in with" };
-            let verb = if self.is_member(&user)? { "update" } else { "grant" };
-            return Err(Error::Exists(format!(
-                "there is an account {name} already; {next} `vsnap user {verb} {name}`, or choose another name"
-            )));
+        match self.machine.create_user(&name, &password) {
+            Err(error) if error.kind == Kind::Exists => return Err(self.name_is_taken(&name, error)?),
+            result => result?,
         }
-        self.machine.create_user(&name, &password)?;
         tracing::info!(user = name.as_str(), by = caller.user, "user created");
         self.member(&name)
+    }
+
+    /// What can be done instead of making an account that is there.
+    fn name_is_taken(&self, name: &UserName, error: os::Error) -> Result<Error> {
+        // A group may have the name, too.
+        let Some(user) = self.machine.find_user(name)? else { return Ok(error.into()) };
+        let (verb, next) =
+            if self.is_member(&user)? { ("update", "change its password with") } else { ("grant", "let it in with") };
+        Ok(Error::Exists(format!(
+            "there is an account {name} already; {next} `vsnap user {verb} {name}`, or choose another name"
+        )))
     }
 
     /// A new password for a member of the group.

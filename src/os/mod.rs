@@ -165,7 +165,8 @@ pub trait Machine: Send + Sync {
     fn users(&self) -> Result<Vec<User>>;
     /// An account of the OS, member or not.
     fn find_user(&self, name: &UserName) -> Result<Option<User>>;
-    /// Makes an account without home and shell, in the group, with this password, also for Samba. `Exists` if there.
+    /// Makes an account without home and shell, in the group, with this password, also for Samba. `Exists` if there,
+    /// unless it was left half made: then it is completed.
     fn create_user(&self, name: &UserName, password: &Password) -> Result<()>;
     /// Sets the password of an account, also for Samba.
     fn set_password(&self, name: &UserName, password: &Password) -> Result<()>;

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     os::unix::fs::MetadataExt,
+    path::Path,
 };
 
 use nix::unistd;
@@ -74,17 +75,36 @@ impl Users {
         find(name.as_str())
     }
 
-    /// See [`super::Machine::create_user`].
+    /// See [`super::Machine::create_user`]. The account gets its password last: until then nobody can log in with it,
+    /// and that is how an account is known that an interrupted creation left behind.
     pub fn create(&self, name: &UserName, password: &Password) -> Result<()> {
         group()?;
+        if self.is_half_made(name)? {
+            self.grant(name)?;
+            self.set_samba_password(name, password)?;
+            return self.set_unix_password(name, password);
+        }
         let flags = ["--no-create-home", "--home-dir", NO_HOME, "--shell", NO_SHELL, "--groups", GROUP];
         self.useradd.command(flags).arg(name.as_str()).output(classify)?;
-        self.set_password(name, password).inspect_err(|_| {
+        let passwords = self.set_samba_password(name, password).and_then(|()| self.set_unix_password(name, password));
+        passwords.inspect_err(|_| {
             // The account is new, so nobody misses it.
             if let Err(error) = self.remove(name) {
                 tracing::error!(user = %name, %error, "a half-made account could not be removed completely");
             }
         })
+    }
+
+    /// Whether this is an account as [`Users::create`] makes it that never had a password: `!` is what `useradd` writes
+    /// for none; a password that was locked has more behind it.
+    fn is_half_made(&self, name: &UserName) -> Result<bool> {
+        let Some(account) = entry(name.as_str())? else { return Ok(false) };
+        if account.dir != Path::new(NO_HOME) || account.shell != Path::new(NO_SHELL) {
+            return Ok(false);
+        }
+        // Accounts of a directory service have no line there.
+        let output = self.getent.command(["shadow", name.as_str()]).run()?;
+        Ok(output.succeeded() && has_no_password(&output.text()))
     }
 
     fn remove(&self, name: &UserName) -> Result<()> {
@@ -97,8 +117,16 @@ impl Users {
     /// See [`super::Machine::set_password`].
     pub fn set_password(&self, name: &UserName, password: &Password) -> Result<()> {
         self.require(name)?;
+        self.set_unix_password(name, password)?;
+        self.set_samba_password(name, password)
+    }
+
+    fn set_unix_password(&self, name: &UserName, password: &Password) -> Result<()> {
         let line = format!("{name}:{}\n", password.expose()).into_bytes();
-        self.chpasswd.command([]).stdin(line).output(classify)?;
+        self.chpasswd.command([]).stdin(line).output(classify).map(drop)
+    }
+
+    fn set_samba_password(&self, name: &UserName, password: &Password) -> Result<()> {
         let Some(smbpasswd) = &self.smbpasswd else { return Ok(()) };
         let twice = format!("{0}\n{0}\n", password.expose()).into_bytes();
         // -s: from standard input; -a: add it, or change it if it is there
@@ -112,7 +140,8 @@ impl Users {
         self.gpasswd.command(["-a", name.as_str(), GROUP]).output(classify).map(drop)
     }
 
-    /// See [`super::Machine::revoke_user`]. No error when it was no member.
+    /// See [`super::Machine::revoke_user`]. No error when it was no member. The group goes last, so that one who was put
+    /// out by half is still a member and can be put out again.
     pub fn revoke(&self, name: &UserName) -> Result<()> {
         let group = group()?;
         let user = self.require(name)?;
@@ -123,10 +152,11 @@ impl Users {
                 format!("it is the account's primary group; give it another one with `usermod --gid <group> {name}`"),
             ));
         }
+        self.forget_at_samba(name)?;
         if group.mem.iter().any(|member| member == name.as_str()) {
             self.gpasswd.command(["-d", name.as_str(), GROUP]).output(classify)?;
         }
-        self.forget_at_samba(name)
+        Ok(())
     }
 
     fn forget_at_samba(&self, name: &UserName) -> Result<()> {
@@ -172,10 +202,13 @@ fn group() -> Result<unistd::Group> {
     group.ok_or_else(missing)
 }
 
-fn find(name: &str) -> Result<Option<User>> {
+fn entry(name: &str) -> Result<Option<unistd::User>> {
     let found = unistd::User::from_name(name);
-    let found = found.map_err(|error| Error::io(format!("looking for account {name}"), &error.into()))?;
-    Ok(found.map(|user| User { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+    found.map_err(|error| Error::io(format!("looking for account {name}"), &error.into()))
+}
+
+fn find(name: &str) -> Result<Option<User>> {
+    Ok(entry(name)?.map(|user| User { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
 }
 
 /// A line of `getent passwd`: `name:password:uid:gid:...`.
@@ -185,6 +218,12 @@ fn parse(line: &str) -> Option<User> {
     let uid = fields.nth(1)?.parse().ok()?;
     let gid = fields.next()?.parse().ok()?;
     Some(User { name, uid, gid })
+}
+
+/// Whether a line of `getent shadow` is of an account that never had a password.
+fn has_no_password(line: &str) -> bool {
+    let hash = line.split(':').nth(1);
+    hash.is_some_and(|hash| !hash.is_empty() && hash.chars().all(|c| c == '!'))
 }
 
 /// What the account tools say, in the words of shadow 4.17 and Samba 4.22.
@@ -214,6 +253,16 @@ mod tests {
         assert_eq!(parse("vsuser:x:1000:1001:,,,:/nonexistent:/usr/sbin/nologin"), Some(user));
         for bad in ["", "vsuser", "vsuser:x:one:1001", "vsuser:x:1000"] {
             assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn accounts_without_a_password() {
+        assert!(has_no_password("vsuser:!:20000:0:99999:7:::"));
+        for other in
+            ["vsuser:!$y$j9T$x$y:20000:0:99999:7:::", "vsuser:$y$j9T$x$y:20000::::::", "vsuser:*:2:", "vsuser::2:", ""]
+        {
+            assert!(!has_no_password(other), "{other}");
         }
     }
 

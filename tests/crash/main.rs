@@ -4,6 +4,7 @@
 //! strangers must be as it was.
 
 mod appliance;
+mod direct;
 mod scenarios;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,6 +37,13 @@ fn stop_scenario(scenario: &Scenario, step: usize) -> Option<Appliance> {
 }
 
 fn sweep(scenario: &Scenario, reboot: bool) {
+    // The journal alone has more steps than that.
+    sweep_and(scenario, reboot, 5, &|_, _| ());
+}
+
+/// The sweep of a scenario with `fewest` steps or more. After each recovery `look` looks at what is the scenario's own;
+/// it gets the appliance and the words for when that was.
+fn sweep_and(scenario: &Scenario, reboot: bool, fewest: usize, look: &dyn Fn(&Appliance, &str)) {
     std::panic::set_hook(Box::new(|info| {
         if !info.payload().is::<Stopped>() {
             eprintln!("{info}");
@@ -43,20 +51,22 @@ fn sweep(scenario: &Scenario, reboot: bool) {
     }));
     for step in 0..TOO_MANY {
         let Some(mut appliance) = stop_scenario(scenario, step) else {
-            assert!(step > 4, "{}: the sweep found next to nothing to stop", scenario.name);
+            assert!(step >= fewest, "{}: the sweep found only {step} steps to stop at", scenario.name);
             return;
         };
         if reboot {
             appliance.fake.world().reboot();
         }
         appliance.start();
-        appliance.check(&format!("{} stopped at step {step}", scenario.name));
-        sweep_recovery(scenario, step, reboot);
+        let when = format!("{} stopped at step {step}", scenario.name);
+        appliance.check(&when);
+        look(&appliance, &when);
+        sweep_recovery(scenario, step, reboot, look);
     }
     panic!("{}: the sweep did not come to an end", scenario.name);
 }
 
-fn sweep_recovery(scenario: &Scenario, step: usize, reboot: bool) {
+fn sweep_recovery(scenario: &Scenario, step: usize, reboot: bool, look: &dyn Fn(&Appliance, &str)) {
     for second in 0..TOO_MANY {
         let Some(mut appliance) = stop_scenario(scenario, step) else { return };
         if reboot {
@@ -70,7 +80,9 @@ fn sweep_recovery(scenario: &Scenario, step: usize, reboot: bool) {
             return;
         }
         appliance.start();
-        appliance.check(&format!("{} stopped at step {step}, its recovery at step {second}", scenario.name));
+        let when = format!("{} stopped at step {step}, its recovery at step {second}", scenario.name);
+        appliance.check(&when);
+        look(&appliance, &when);
     }
     panic!("{}: the recovery did not come to an end", scenario.name);
 }
@@ -108,4 +120,32 @@ sweeps! {
     replace
     delete
     delete_that_is_refused
+}
+
+macro_rules! direct_sweeps {
+    ($($name:ident)*) => {$(
+        mod $name {
+            #[test]
+            fn daemon_killed() {
+                super::direct::$name().sweep(false);
+            }
+
+            #[test]
+            fn machine_rebooted() {
+                super::direct::$name().sweep(true);
+            }
+        }
+    )*};
+}
+
+direct_sweeps! {
+    scrub
+    scrub_stop
+    offline
+    online
+    clear
+    create_user
+    set_password
+    grant_user
+    revoke_user
 }

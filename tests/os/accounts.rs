@@ -40,3 +40,28 @@ fn accounts_are_made_let_in_and_put_out() {
         assert!(std::process::Command::new("userdel").arg(name.as_str()).status().unwrap().success());
     }
 }
+
+#[test]
+fn an_account_that_was_left_half_made_lets_nobody_in_and_is_completed() {
+    let system = System::new();
+    let machine = &system.machine;
+    let name = UserName::new("vsnap-os-half").unwrap();
+    let remove = || {
+        if system.is_real() {
+            let _ = std::process::Command::new("smbpasswd").args(["-x", name.as_str()]).output();
+            let _ = std::process::Command::new("userdel").arg(name.as_str()).output();
+        }
+    };
+    remove();
+    let password = Password::new("a fine secret").unwrap();
+    system.half_make_user(&name);
+    for tried in ["", "never in force", "!"].map(Password::new).into_iter().flatten().chain([password.clone()]) {
+        assert_eq!(machine.authenticate(name.as_str(), &tried, None).unwrap(), Authentication::Refused);
+    }
+    machine.create_user(&name, &password).unwrap();
+    assert_eq!(machine.authenticate(name.as_str(), &password, None).unwrap(), Authentication::Granted);
+    assert!(machine.users().unwrap().iter().any(|user| user.name == name.as_str()));
+    // Now it is whole.
+    fails(machine.create_user(&name, &password), Kind::Exists);
+    remove();
+}

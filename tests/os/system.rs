@@ -13,6 +13,7 @@ use vsnap::{
         ids::Mark,
         names::{DatasetName, ZpoolName},
         pool::{PoolOptions, VdevLayout, VdevPlan, VdevRole},
+        user::{Password, UserName},
         volume::{BlockSize, VolumeOptions},
     },
 };
@@ -120,6 +121,24 @@ impl System {
         if self.is_real() {
             self.run(&["sync"]);
             self.run(&["zpool", "sync", self.name().as_str()]);
+        }
+    }
+
+    /// Leaves an account behind as `create_user` does when it is interrupted after its first step.
+    pub fn half_make_user(&self, name: &UserName) {
+        match &self.fake {
+            Some(fake) => {
+                // Before it is step 0.
+                fake.stop_at(Some(1));
+                let create = || fake.create_user(name, &Password::new("never in force").unwrap());
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(create)).unwrap_err();
+                fake.stop_at(None);
+            }
+            None => {
+                let flags = "--no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --groups vsnap";
+                let useradd = Command::new("useradd").args(flags.split(' ')).arg(name.as_str()).status();
+                assert!(useradd.unwrap().success());
+            }
         }
     }
 

@@ -17,7 +17,8 @@ fn required(name: &str) -> String {
     variable(name).unwrap_or_else(|| panic!("{name} is not set; run `make vm-test`, or see README.md"))
 }
 
-/// An appliance that is initialised (multipool) and has no pools.
+/// An appliance that is initialised (multipool) and has no pools. When a test has passed, ZFS and the API must tell the
+/// same, and there must be no pools but those that the test made over the API.
 pub struct Bed {
     client: Client,
     base: String,
@@ -83,6 +84,11 @@ impl Bed {
 
     pub fn remove_pools(&self) {
         for pool in self.get("/api/pool").ok()["pools"].as_array().unwrap() {
+            if pool["status"] == "SUSPENDED" {
+                // Left by a test that failed. Without its disks it can't be deleted.
+                self.post("/api/disk", json!({"action": "rescan"})).ok();
+                self.act(pool["id"].as_str().unwrap(), json!({"action": "clear"})).ok();
+            }
             self.delete(&format!("/api/pool/{}?force=true", pool["id"].as_str().unwrap())).ok();
         }
     }
@@ -224,6 +230,29 @@ impl Bed {
         self.shell(&format!("zpool get -Hp -o value {property} {pool}"))
     }
 
+    /// Runs `command` when what this returns is dropped, also when the test fails: it puts back what the test changed.
+    pub fn afterwards(&self, command: impl Into<String>) -> Afterwards<'_> {
+        Afterwards { bed: self, command: command.into() }
+    }
+
+    /// Sets a parameter of the ZFS module until what this returns is dropped.
+    pub fn zfs_parameter(&self, name: &str, value: u64) -> Afterwards<'_> {
+        let file = format!("/sys/module/zfs/parameters/{name}");
+        let before = self.shell(&format!("cat {file} && echo {value} > {file}"));
+        self.afterwards(format!("echo {before} > {file}"))
+    }
+
+    /// The machine's boot: another one after each.
+    pub fn boot_id(&self) -> Option<String> {
+        let output = self.try_shell("cat /proc/sys/kernel/random/boot_id");
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// The daemon's process.
+    pub fn daemon_pid(&self) -> String {
+        self.shell("systemctl show -p MainPID --value vsnapd")
+    }
+
     /// ZFS and the API tell the same: the same pools, states, vdevs and disks. A state may change between the two
     /// questions, so both are asked again before they are said to differ.
     #[track_caller]
@@ -284,6 +313,29 @@ impl Bed {
     }
 }
 
+/// See [`Bed::afterwards`].
+#[must_use]
+pub struct Afterwards<'a> {
+    bed: &'a Bed,
+    command: String,
+}
+
+impl Drop for Afterwards<'_> {
+    fn drop(&mut self) {
+        self.bed.try_shell(&self.command);
+    }
+}
+
+/// The last check of every test.
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.wait_for_api();
+            self.check_truth();
+        }
+    }
+}
+
 #[derive(Debug, PartialEq)]
 struct PoolState {
     states: Vec<Value>,
@@ -305,7 +357,9 @@ fn collect_states(node: &Value, found: &mut Vec<(String, String)>) {
             let state = members.get("state").or(members.get("status"));
             if let (Some(Value::String(path)), Some(Value::String(state))) = (members.get("path"), state) {
                 let whole = path.strip_suffix("-part1").unwrap_or(path);
-                found.push((whole.to_owned(), state.clone()));
+                // In JSON, ZFS calls it by another name than people.
+                let state = if state == "CANT_OPEN" { "UNAVAIL" } else { state };
+                found.push((whole.to_owned(), state.to_owned()));
             }
             members.values().for_each(|value| collect_states(value, found));
         }

@@ -48,7 +48,8 @@ fn what_is_on_a_disk_is_told() {
     bed.shell(&format!("zpool create -f stranger /dev/{} && udevadm settle", names[2]));
     let words =
         |bed: &Bed| -> Vec<Value> { uuids.iter().map(|uuid| disk(bed, uuid).unwrap()["used_as"].clone()).collect() };
-    assert_eq!(words(&bed), ["ext4", "partitioned", "zfs_member", "unused"]);
+    let expected = ["ext4", "partitioned", "zfs_member", "unused"];
+    wait_until("udev has told what is on the disks", 20, || words(&bed) == expected);
     bed.shell(&format!("mkdir -p /mnt/t && mount /dev/{} /mnt/t", names[0]));
     assert_ne!(words(&bed)[0], "unused");
     bed.shell("umount /mnt/t; zpool destroy stranger");

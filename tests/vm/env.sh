@@ -61,8 +61,12 @@ watched() {
     fi
 }
 
+# The log got nothing for so many seconds and doesn't end within a line. A test that runs has written its name without a
+# line end; that tells enough, and its result shall stand beside it.
 silent_for() {
-    [ ! -e "${VSNAP_TEST_LOG:-}" ] || [ $(($(date +%s) - $(stat -c %Y "$VSNAP_TEST_LOG"))) -ge "$1" ]
+    [ ! -e "${VSNAP_TEST_LOG:-}" ] || {
+        [ $(($(date +%s) - $(stat -c %Y "$VSNAP_TEST_LOG"))) -ge "$1" ] && [ -z "$(tail -c 1 "$VSNAP_TEST_LOG")" ]
+    }
 }
 
 # ticking LABEL COMMAND...: runs a command whose output is shown, and adds a line with the time every half minute; when

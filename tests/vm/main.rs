@@ -15,4 +15,5 @@ mod pool_disks;
 mod pool_failures;
 mod pools;
 mod system;
+mod upkeep;
 mod users;

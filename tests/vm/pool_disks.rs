@@ -1,8 +1,8 @@
 //! Contract sections 7.4.2 to 7.4.5: expansion, log, cache and spare disks.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::bed::Bed;
+use crate::bed::{Bed, wait_until};
 
 fn paths(uuids: &[String]) -> Vec<String> {
     uuids.iter().map(|uuid| format!("/dev/disk/by-id/scsi-{uuid}")).collect()
@@ -20,7 +20,43 @@ fn a_pool_grows_by_whole_groups() {
     assert_eq!(pool["disks"]["raid5_group2"], json!(paths(&disks[3..])));
     assert!(pool["size_total"].as_str().unwrap().parse::<u64>().unwrap() > before * 2);
     bed.shell("sha256sum -c /tmp/sum");
+}
+
+/// Expansion of a group by one disk, which only an administrator at the console can begin.
+#[test]
+fn a_pool_that_is_expanding_is_listed() {
+    let bed = Bed::fresh();
+    let disks = bed.equal_disks(4);
+    let id = bed.create_pool("expanding", "raid5", &disks[..3]);
+    bed.shell(&format!(
+        "dd if=/dev/urandom of=/vsnap/vpool{id}/data bs=1M count=40 status=none && sha256sum /vsnap/vpool{id}/data > /tmp/sum && zpool sync"
+    ));
+    let before = bed.pool(&id);
+    let held = bed.zfs_parameter("raidz_expand_max_reflow_bytes", 4 << 20);
+    bed.shell(&format!("zpool attach vpool{id} raidz1-0 /dev/disk/by-id/scsi-{}", disks[3]));
+    let expansion = |bed: &Bed| {
+        let real = bed.shell_json("zpool status -j -P --json-int");
+        real["pools"][format!("vpool{id}")]["raidz_expand_stats"]["state"].as_str().map(str::to_owned)
+    };
+    assert_eq!(expansion(&bed).as_deref(), Some("SCANNING"));
     bed.check_truth();
+    let list = bed.get("/api/pool").ok();
+    assert_eq!((&list["total"], &list["pools"][0]["status"]), (&json!(1), &json!("ONLINE")));
+    let pool = bed.pool(&id);
+    assert_eq!(pool["disks"]["raid5_group1"], json!(paths(&disks)));
+    assert_eq!((&pool["name"], &pool["diskgroup_size"]), (&json!("expanding"), &json!("4")));
+    assert_eq!(bed.get("/api/pool?name=expanding").ok()["id"], id.as_str());
+    let scan = bed.get(&format!("/api/pool/{id}/status")).ok()["scan"].clone();
+    assert_eq!((&scan["function"], &scan["state"]), (&json!("expansion"), &json!("scanning")));
+    assert!(scan["percent"].as_str().unwrap().parse::<u8>().unwrap() < 100, "{scan}");
+    assert_eq!(expansion(&bed).as_deref(), Some("SCANNING"), "it went on all the time");
+
+    drop(held);
+    wait_until("the expansion ends", 120, || expansion(&bed).as_deref() == Some("FINISHED"));
+    bed.check_truth();
+    let size = |pool: &Value| pool["size_total"].as_str().unwrap().parse::<u64>().unwrap();
+    wait_until("the pool is larger", 30, || size(&bed.pool(&id)) > size(&before));
+    bed.shell("sha256sum -c /tmp/sum");
 }
 
 #[test]

@@ -107,7 +107,6 @@ fn a_pool_is_listed_found_and_modified() {
     let kept = bed.put(&format!("/api/pool/{first}"), json!({"syncwrite": true})).ok();
     assert_eq!((&kept["name"], &kept["syncwrite"]), (&json!("né w '$(id)'"), &json!(true)));
     assert_eq!(bed.zfs_property(&name, "sync"), "standard");
-    bed.check_truth();
 }
 
 #[test]

@@ -28,6 +28,14 @@ impl FakeOs {
             Ok(())
         })
     }
+
+    fn set_unix_password(&self, name: &UserName, password: &Password) -> Result<()> {
+        self.change_account("set_password", name, |account| account.password = Some(password.expose().to_owned()))
+    }
+
+    fn set_samba_password(&self, name: &UserName, password: &Password) -> Result<()> {
+        self.change_account("set_samba_password", name, |account| account.samba = Some(password.expose().to_owned()))
+    }
 }
 
 impl Machine for FakeOs {
@@ -82,23 +90,27 @@ impl Machine for FakeOs {
     }
 
     fn find_user(&self, name: &UserName) -> Result<Option<User>> {
-        let world = self.world();
-        let account = world.accounts.iter().find(|account| account.user.name == name.as_str());
-        Ok(account.map(|account| account.user.clone()))
+        Ok(self.world().account(name.as_str()).map(|account| account.user.clone()))
     }
 
     fn create_user(&self, name: &UserName, password: &Password) -> Result<()> {
-        if self.find_user(name)?.is_some() {
+        let half_made = self.world().account(name.as_str()).map(|account| account.password.is_none());
+        if half_made == Some(false) {
             return Err(Error::new(Kind::Exists, format!("creating user {name}"), "already exists"));
         }
-        self.effect("create_user", |world| {
-            world.add_user(name.as_str(), password.expose(), true);
-            Ok(())
-        })
+        if half_made.is_none() {
+            self.effect("create_user", |world| {
+                world.add_user(name.as_str(), None, true);
+                Ok(())
+            })?;
+        }
+        self.set_samba_password(name, password)?;
+        self.set_unix_password(name, password)
     }
 
     fn set_password(&self, name: &UserName, password: &Password) -> Result<()> {
-        self.change_account("set_password", name, |account| account.password = password.expose().to_owned())
+        self.set_unix_password(name, password)?;
+        self.set_samba_password(name, password)
     }
 
     fn grant_user(&self, name: &UserName) -> Result<()> {
@@ -106,6 +118,7 @@ impl Machine for FakeOs {
     }
 
     fn revoke_user(&self, name: &UserName) -> Result<()> {
+        self.change_account("forget_at_samba", name, |account| account.samba = None)?;
         self.change_account("revoke_user", name, |account| account.in_group = false)
     }
 
@@ -113,8 +126,8 @@ impl Machine for FakeOs {
         self.password_checks.fetch_add(1, Ordering::Relaxed);
         self.check_refusal("authenticate")?;
         let world = self.world();
-        let account = world.accounts.iter().find(|account| account.user.name == user);
-        Ok(match account.filter(|account| account.password == password.expose()) {
+        let right = |account: &&FakeAccount| account.password.as_deref() == Some(password.expose());
+        Ok(match world.account(user).filter(right) {
             Some(account) if account.in_group => Authentication::Granted,
             Some(_) => Authentication::Forbidden,
             None => Authentication::Refused,

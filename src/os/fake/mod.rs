@@ -71,7 +71,7 @@ impl FakeOs {
 
     /// Adds an account.
     pub fn add_user(&self, name: &str, password: &str, in_group: bool) {
-        self.world().add_user(name, password, in_group);
+        self.world().add_user(name, Some(password), in_group);
     }
 
     /// How often a password was checked.

@@ -66,7 +66,10 @@ pub struct FakePool {
 #[derive(Debug, Clone)]
 pub struct FakeAccount {
     pub(super) user: User,
-    pub(super) password: String,
+    /// None yet: nobody can log in with it.
+    pub(super) password: Option<String>,
+    /// As Samba knows it.
+    pub(super) samba: Option<String>,
     pub(super) in_group: bool,
 }
 
@@ -105,11 +108,21 @@ impl World {
         self.last_transaction
     }
 
-    pub(super) fn add_user(&mut self, name: &str, password: &str, in_group: bool) {
+    pub(super) fn add_user(&mut self, name: &str, password: Option<&str>, in_group: bool) {
         let uid = 1000 + self.accounts.len() as u32;
         let user = User { name: name.to_owned(), uid, gid: uid };
-        self.accounts.push(FakeAccount { user, password: password.to_owned(), in_group });
+        let password = password.map(str::to_owned);
+        self.accounts.push(FakeAccount { user, samba: password.clone(), password, in_group });
         self.accounts_version += 1;
+    }
+
+    pub(super) fn account(&self, name: &str) -> Option<&FakeAccount> {
+        self.accounts.iter().find(|account| account.user.name == name)
+    }
+
+    /// The password that Samba knows for an account.
+    pub fn samba_password(&self, name: &str) -> Option<&str> {
+        self.account(name)?.samba.as_deref()
     }
 
     /// The disk with this link, if it is plugged in.

@@ -10,7 +10,7 @@ use crate::{
     os::{Error, Kind, PoolChange, PoolCreation, PoolFacts, Result, Zfs},
     types::{
         names::ZpoolName,
-        pool::{Health, PoolNumbers, PoolStatus, Vdev, VdevPlan, VdevRole},
+        pool::{Health, PoolNumbers, PoolStatus, Vdev, VdevErrors, VdevPlan, VdevRole},
         system::CacheStatistics,
     },
 };
@@ -214,6 +214,7 @@ impl Zfs for FakeOs {
             if status.data.iter().flat_map(Vdev::leaves).all(|leaf| leaf.state == Health::Online) {
                 status.state = Health::Online;
             }
+            reset_errors(&mut status.data);
             Ok(())
         })
     }
@@ -303,6 +304,13 @@ impl Zfs for FakeOs {
             ddt_core: dedup,
             ddt_disk: dedup,
         })
+    }
+}
+
+fn reset_errors(vdevs: &mut [Vdev]) {
+    for vdev in vdevs {
+        vdev.errors = VdevErrors::default();
+        reset_errors(&mut vdev.children);
     }
 }
 

@@ -69,9 +69,11 @@ pub(super) fn is_open_elsewhere(detail: &str) -> bool {
     detail.contains("cannot destroy") && detail.contains("pool is busy") && !detail.contains("unmount")
 }
 
-/// Whether ZFS could not open a disk that it had found before.
+/// Whether ZFS could not open a disk that it had found before. A disk that it opened and then found faulty is another
+/// matter: "use 'zpool clear' to restore a faulted device".
 pub(super) fn is_unavailable(detail: &str) -> bool {
     detail.contains("one or more devices is currently unavailable")
+        || detail.contains("remains in faulted state") && detail.contains("no longer present")
 }
 
 /// Whether a dataset could not be destroyed only because somebody has its device or mount open at the moment.
@@ -170,6 +172,22 @@ mod tests {
     #[case("Unable to obtain diffs: \n   Not an earlier snapshot from the same fs", Kind::Other)]
     fn zfs_texts(#[case] text: &str, #[case] kind: Kind) {
         assert_eq!(zfs(text), kind);
+    }
+
+    #[rstest]
+    #[case("cannot create 'vpool1': one or more devices is currently unavailable", true)]
+    #[case(
+        "warning: device '/dev/a' onlined, but remains in faulted state use 'zpool replace' to replace devices that \
+         are no longer present",
+        true
+    )]
+    #[case(
+        "warning: device '/dev/a' onlined, but remains in faulted state use 'zpool clear' to restore a faulted device",
+        false
+    )]
+    #[case("cannot open 'nope': no such pool", false)]
+    fn unavailable_disks(#[case] text: &str, #[case] unavailable: bool) {
+        assert_eq!(is_unavailable(text), unavailable);
     }
 
     #[test]

@@ -166,9 +166,7 @@ impl Zfs for OpenZfs {
     }
 
     fn replace_disk(&self, name: &ZpoolName, old: &str, new: &str) -> Result<()> {
-        self.verb(["replace", name.as_str(), old, new])?;
-        self.settle();
-        Ok(())
+        self.replace(name, old, new)
     }
 
     fn detach_disk(&self, name: &ZpoolName, disk: &str) -> Result<()> {

@@ -38,8 +38,11 @@ use crate::{
 /// How long others may have a pool open that is to be destroyed, and how long to wait between two tries.
 const OPEN_ELSEWHERE: Duration = Duration::from_secs(60);
 const OPEN_WAIT: Duration = Duration::from_millis(300);
-/// How often a verb that partitions disks is tried.
-const LABEL_TRIES: u32 = 3;
+/// How often a verb that opens disks is tried.
+const OPEN_TRIES: u32 = 5;
+/// Time between two of these tries: udev begins with a partition table only a moment after somebody has closed the
+/// disk, so it may have nothing to do yet when it is asked to settle.
+const PARTITION_WAIT: Duration = Duration::from_millis(500);
 /// What `zpool clear` gets. Of a pool that stays suspended it never returns, since it can't write the pool's history.
 const CLEAR_LIMIT: Duration = Duration::from_secs(30);
 /// The features that every OpenZFS from 2.3 on has; the file with them comes with OpenZFS.
@@ -68,25 +71,28 @@ impl OpenZfs {
         self.label(|| self.zpool(["add"]).args(force.iter().copied()).arg(name.as_str()).args(layout.clone()))
     }
 
-    /// Runs a verb that partitions disks and opens the partitions. When udev reads a partition table again in that
-    /// moment, as it does whenever somebody has closed a disk, the partitions are gone for an instant and ZFS finds
-    /// them unavailable; it has changed nothing then, so it may try again.
+    /// Runs a verb that partitions disks and opens the partitions.
     fn label(&self, command: impl Fn() -> Command) -> Result<()> {
-        self.settle();
-        for _ in 1..LABEL_TRIES {
-            match command().limit(Limit::Stall(STALL)).output(messages::zpool) {
-                Err(error) if messages::is_unavailable(&error.detail) => {
+        self.open_disks(|| command().limit(Limit::Stall(STALL)).output(messages::zpool).map(drop))
+    }
+
+    /// Runs a verb that opens partitions. When udev reads a partition table again in that moment, as it does whenever
+    /// somebody has closed a disk, the partitions are gone for an instant and ZFS finds them unavailable; the verb has
+    /// changed nothing then that it would not change again, so it may be tried again.
+    fn open_disks(&self, verb: impl Fn() -> Result<()>) -> Result<()> {
+        for last in (0..OPEN_TRIES).rev().map(|left| left == 0) {
+            self.settle();
+            match verb() {
+                Err(error) if !last && messages::is_unavailable(&error.detail) => {
                     tracing::warn!(%error, "trying again");
-                    self.settle();
+                    std::thread::sleep(PARTITION_WAIT);
                 }
                 result => {
                     self.settle();
-                    return result.map(drop);
+                    return result;
                 }
             }
         }
-        command().limit(Limit::Stall(STALL)).output(messages::zpool)?;
-        self.settle();
         Ok(())
     }
 
@@ -185,6 +191,8 @@ impl OpenZfs {
     }
 
     pub(super) fn clear(&self, name: &ZpoolName) -> Result<()> {
+        // Disks that have just come back: udev may still be at their partitions.
+        self.settle();
         let command = self.zpool(["clear", name.as_str()]).limit(Limit::Time(CLEAR_LIMIT));
         let action = command.to_string();
         let result = command.output(messages::zpool);
@@ -195,15 +203,23 @@ impl OpenZfs {
         result.map(drop)
     }
 
+    /// Brings a disk back. ZFS closed it when it went offline, and `zpool online` itself closes it once more before the
+    /// kernel opens its partition, since with `autoexpand` it looks whether the disk has grown: both wake udev up.
     pub(super) fn online(&self, name: &ZpoolName, disk: &str) -> Result<()> {
-        let command = self.zpool(["online", name.as_str(), disk]);
-        let action = command.to_string();
-        let said = command.output(messages::zpool)?;
-        // "warning: device 'x' onlined, but remains in faulted state", with exit status 0
-        if said.contains("remains in") {
-            return Err(Error::new(Kind::Other, action, said.split_whitespace().collect::<Vec<_>>().join(" ")));
-        }
-        Ok(())
+        self.open_disks(|| {
+            let command = self.zpool(["online", name.as_str(), disk]);
+            let action = command.to_string();
+            let said = command.output(messages::zpool)?;
+            // "warning: device 'x' onlined, but remains in faulted state", with exit status 0
+            if said.contains("remains in") {
+                return Err(Error::new(Kind::Other, action, said.split_whitespace().collect::<Vec<_>>().join(" ")));
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn replace(&self, name: &ZpoolName, old: &str, new: &str) -> Result<()> {
+        self.label(|| self.zpool(["replace", name.as_str(), old, new]))
     }
 }
 
