@@ -47,7 +47,8 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
     }
 }
 
-fn note_ignored(parts: &Parts, ignored: Vec<String>) {
+/// Tells the client, in a header, and the log about parameters or members that nobody knows.
+pub(super) fn note_ignored(parts: &Parts, ignored: Vec<String>) {
     if let Some(record) = parts.extensions.get::<Record>() {
         record.note_ignored(ignored);
     }
@@ -96,12 +97,16 @@ fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>), Fai
     read_members(members)
 }
 
-fn parse_query<T: DeserializeOwned>(parts: &Parts) -> Result<(T, Vec<String>), Failure> {
+/// The parameters of a query string.
+pub(super) fn query_pairs(parts: &Parts) -> Result<Vec<(String, String)>, Failure> {
     // Every query string is a list of pairs; this cannot fail.
-    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-        .map_err(|error| Failure::invalid(error.to_string()))?;
+    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+    pairs.map(|pairs| pairs.0).map_err(|error| Failure::invalid(error.to_string()))
+}
+
+fn parse_query<T: DeserializeOwned>(parts: &Parts) -> Result<(T, Vec<String>), Failure> {
     let mut members = Map::new();
-    for (name, value) in pairs.0 {
+    for (name, value) in query_pairs(parts)? {
         if members.contains_key(&name) {
             return Err(Failure::invalid(format!("{name}: is given twice")));
         }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | error types and the envelope | [`error`] |
 //! | reading a body or a query string | [`body`] |
+//! | which object or part of a list a GET asks for | `lookup` |
 //! | numbers as strings | [`wire`] |
 //! | the OpenAPI document | [`openapi`] |
 //! | listeners, limits, stopping | [`server`], [`tls`], [`socket`] |
@@ -17,11 +18,15 @@ mod credentials;
 mod disk;
 mod edge;
 pub mod error;
+mod lookup;
 mod network;
 pub mod openapi;
+mod operation;
 mod pool;
 mod pool_status;
 pub mod server;
+mod snapshot;
+mod snapshot_request;
 pub mod socket;
 pub mod supervision;
 mod system;
@@ -29,6 +34,8 @@ mod system_catalog;
 mod target;
 pub mod tls;
 mod user;
+mod volume;
+mod volume_request;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -61,6 +68,12 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(pool::list, pool::create))
         .routes(routes!(pool::show, pool::update, pool::act, pool::delete))
         .routes(routes!(pool_status::show))
+        .routes(routes!(volume::list, volume::create))
+        .routes(routes!(volume::show, volume::update, volume::act, volume::delete))
+        .routes(routes!(snapshot::list_of_volume, snapshot::create))
+        .routes(routes!(snapshot::list, snapshot::create_several))
+        .routes(routes!(snapshot::show, snapshot::update, snapshot::act, snapshot::delete))
+        .routes(routes!(operation::list))
 }
 
 /// Settings of the router.

@@ -1,14 +1,16 @@
 //! Network interfaces (contract section 4).
 
 use axum::extract::{Path, State};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Api, blocking, body::Query, error::Failure};
-use crate::{
-    error::Error,
-    types::{Invalid, network},
+use super::{
+    Api, blocking,
+    body::Query,
+    error::Failure,
+    lookup::{Asked, Lookup},
 };
+use crate::{error::Error, types::network};
 
 /// A network interface and the services that are offered on it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,33 +52,22 @@ pub(super) struct NetworkList {
     total: usize,
 }
 
-/// Parameters that ask for one interface.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct NetworkLookup {
-    /// Answer with the interface of this id.
-    id: Option<String>,
-    /// Answer with the interface of this name.
-    name: Option<String>,
-}
-
 /// Get network interfaces
 ///
 /// With `id` or `name` the answer is that one interface, or 404.
-#[utoipa::path(get, path = "/api/network", operation_id = "listNetworks", tag = "network", params(NetworkLookup),
+#[utoipa::path(get, path = "/api/network", operation_id = "listNetworks", tag = "network", params(Lookup),
     responses((status = 200, description = "The interfaces, or the one asked for", body = NetworkAnswer)))]
 pub(super) async fn list(
     State(api): State<Api>,
-    Query(lookup): Query<NetworkLookup>,
+    Query(lookup): Query<Lookup>,
 ) -> Result<axum::Json<NetworkAnswer>, Failure> {
-    let answer = blocking(&api, move |engine| match (lookup.id, lookup.name) {
-        (Some(_), Some(_)) => Err(Invalid::new("id", "give either id or name, not both").into()),
-        (Some(id), None) => Ok(NetworkAnswer::One(engine.network(&id)?.into())),
-        (None, Some(name)) => {
+    let answer = blocking(&api, move |engine| match lookup.asked()? {
+        Asked::Id(id) => Ok(NetworkAnswer::One(engine.network(&id)?.into())),
+        Asked::Name(name) => {
             let found = engine.networks()?.into_iter().find(|network| network.interface.name == name);
             Ok(NetworkAnswer::One(found.ok_or_else(|| Error::not_found("network interface", name))?.into()))
         }
-        (None, None) => {
+        Asked::List(()) => {
             let networks: Vec<_> = engine.networks()?.into_iter().map(Network::from).collect();
             Ok(NetworkAnswer::List(NetworkList { total: networks.len(), networks }))
         }

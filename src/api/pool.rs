@@ -10,12 +10,13 @@ use super::{
     blocking,
     body::{Json, Query},
     error::Failure,
+    lookup::{self, Asked, Lookup},
     wire::{Decimal, Empty, Flag},
 };
 use crate::{
     error::Error,
     types::{
-        Invalid, Name, PoolId,
+        Name, PoolId,
         disk::DiskUuid,
         pool::{self, PoolAction, PoolNumbers, PoolOptions, PoolRequest, PoolType, PoolUpdate},
     },
@@ -155,16 +156,6 @@ impl From<pool::Pool> for PoolSummary {
 pub(super) struct PoolList {
     pools: Vec<PoolSummary>,
     total: usize,
-}
-
-/// Parameters that ask for one pool.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PoolLookup {
-    /// Answer with the pool of this id.
-    id: Option<String>,
-    /// Answer with the pool of this name.
-    name: Option<String>,
 }
 
 /// A new pool.
@@ -307,26 +298,25 @@ fn uuids(member: &str, list: Vec<String>) -> Result<Vec<DiskUuid>, Error> {
     Ok(list.into_iter().enumerate().map(uuid).collect::<Result<_, _>>()?)
 }
 
-/// The id in a path or query. What is no id is the id of no pool.
+/// The id of a pool in a path or query.
 pub(super) fn pool_id(text: &str) -> Result<PoolId, Error> {
-    text.parse().map_err(|_| Error::not_found("pool", text))
+    lookup::id("pool", text)
 }
 
 /// List pools
 ///
 /// With `id` or `name` the answer is that one pool in full, or 404.
-#[utoipa::path(get, path = "/api/pool", operation_id = "listPools", tag = "pool", params(PoolLookup),
+#[utoipa::path(get, path = "/api/pool", operation_id = "listPools", tag = "pool", params(Lookup),
     responses((status = 200, description = "The pools, or the one asked for", body = PoolAnswer)))]
 pub(super) async fn list(
     State(api): State<Api>,
-    Query(lookup): Query<PoolLookup>,
+    Query(lookup): Query<Lookup>,
 ) -> Result<axum::Json<PoolAnswer>, Failure> {
     let one = |pool: pool::Pool| PoolAnswer::One(Box::new(pool.into()));
-    let answer = blocking(&api, move |engine| match (lookup.id, lookup.name) {
-        (Some(_), Some(_)) => Err(Invalid::new("id", "give either id or name, not both").into()),
-        (Some(id), None) => engine.pool(pool_id(&id)?).map(one),
-        (None, Some(name)) => engine.pool_by_name(&name).map(one),
-        (None, None) => {
+    let answer = blocking(&api, move |engine| match lookup.asked()? {
+        Asked::Id(id) => engine.pool(pool_id(&id)?).map(one),
+        Asked::Name(name) => engine.pool_by_name(&name).map(one),
+        Asked::List(()) => {
             let pools: Vec<_> = engine.pools()?.into_iter().map(PoolSummary::from).collect();
             Ok(PoolAnswer::List(PoolList { total: pools.len(), pools }))
         }

@@ -1,11 +1,11 @@
 //! How values look in JSON, once for all routes: numbers are decimal strings, `total` alone is a number.
 
-use std::fmt;
+use std::{fmt, ops::RangeInclusive};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::ToSchema;
 
-use crate::types::{Epoch, PoolId};
+use crate::types::{Epoch, Invalid, PoolId, SnapshotId, VolumeId};
 
 /// A whole number as the contract has it: a decimal string in answers; in requests a JSON number means the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
@@ -16,6 +16,24 @@ impl Decimal {
     /// The number, when it fits.
     pub fn get<T: TryFrom<i128>>(self) -> Option<T> {
         T::try_from(self.0).ok()
+    }
+
+    /// The number, when it is in `range`; else an error that names `member`.
+    pub fn within(self, member: &str, range: RangeInclusive<i64>) -> Result<i64, Invalid> {
+        self.get().filter(|number| range.contains(number)).ok_or_else(|| {
+            let (first, last) = (range.start(), range.end());
+            Invalid::new(member, format!("{} is not a whole number from {first} to {last}", self.0))
+        })
+    }
+
+    /// The number as an id.
+    pub fn id(self, member: &str) -> Result<i64, Invalid> {
+        self.within(member, 1..=i64::MAX)
+    }
+
+    /// The number as a size, which is never zero.
+    pub fn bytes(self, member: &str) -> Result<u64, Invalid> {
+        self.within(member, 1..=i64::MAX).map(i64::unsigned_abs)
     }
 }
 
@@ -30,17 +48,16 @@ macro_rules! decimal_from {
 }
 decimal_from!(u8 u32 u64 i64);
 
-impl From<PoolId> for Decimal {
-    fn from(id: PoolId) -> Self {
-        id.0.into()
-    }
+macro_rules! decimal_from_inside {
+    ($($number:ty)*) => {$(
+        impl From<$number> for Decimal {
+            fn from(number: $number) -> Self {
+                number.0.into()
+            }
+        }
+    )*};
 }
-
-impl From<Epoch> for Decimal {
-    fn from(time: Epoch) -> Self {
-        time.0.into()
-    }
-}
+decimal_from_inside!(PoolId VolumeId SnapshotId Epoch);
 
 impl Serialize for Decimal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -72,6 +89,22 @@ impl<'de> Deserialize<'de> for Decimal {
             }
         }
         deserializer.deserialize_any(Either)
+    }
+}
+
+/// A whole number, or the word `none` where a number is to be taken away: `null` counts as absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String, pattern = "^([0-9]+|none)$", example = "1497365131")]
+pub struct DecimalOrNone(pub Option<Decimal>);
+
+impl<'de> Deserialize<'de> for DecimalOrNone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        if value == "none" {
+            return Ok(DecimalOrNone(None));
+        }
+        let number = Decimal::deserialize(value).map_err(|error| de::Error::custom(format!("{error}, or \"none\"")))?;
+        Ok(DecimalOrNone(Some(number)))
     }
 }
 
@@ -137,6 +170,31 @@ mod tests {
             assert!(from_value::<Decimal>(bad.clone()).is_err(), "{bad}");
         }
         assert!(from_value::<Decimal>(json!("9".repeat(60))).is_err());
+    }
+
+    #[test]
+    fn ranges_name_the_member() {
+        let decimal = |number: i64| Decimal::from(number);
+        assert_eq!(decimal(5).within("x", 1..=5), Ok(5));
+        for bad in [0, 6, -5] {
+            assert_eq!(decimal(bad).within("x", 1..=5).unwrap_err().field, "x");
+        }
+        assert_eq!(Decimal::from(i64::MAX).bytes("x"), Ok(i64::MAX as u64));
+        assert!(Decimal::from(1u64 << 63).bytes("x").is_err() && decimal(0).id("x").is_err());
+    }
+
+    #[test]
+    fn a_number_can_be_taken_away() {
+        assert_eq!(from_value::<DecimalOrNone>(json!("none")).unwrap(), DecimalOrNone(None));
+        for seven in [json!(7), json!("7")] {
+            assert_eq!(from_value::<DecimalOrNone>(seven).unwrap(), DecimalOrNone(Some(7u64.into())));
+        }
+        for bad in [json!("None"), json!(""), json!(1.5), json!(true), json!("never")] {
+            assert!(
+                from_value::<DecimalOrNone>(bad.clone()).unwrap_err().to_string().ends_with("or \"none\""),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

@@ -56,6 +56,22 @@ impl Failure {
         matches!(self, Failure::Api { status: 404, .. })
     }
 
+    /// Whether the appliance took longer than its time for a request, and goes on in the background.
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Failure::Api { kind, .. } if kind == "TimeoutError")
+    }
+
+    /// The same failure, with `before` in front of what the appliance said.
+    #[must_use]
+    pub fn after(self, before: &str) -> Self {
+        match self {
+            Failure::Api { status, kind, message, reason } => {
+                Failure::Api { status, kind, message: format!("{before}: {message}"), reason }
+            }
+            other => other,
+        }
+    }
+
     /// 1 when the appliance was asked and it came to nothing, 2 when it could not be asked.
     pub fn exit_code(&self) -> ExitCode {
         match self {

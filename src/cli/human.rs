@@ -56,6 +56,14 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// What to say below the `shown` items of a list whose member `total` counts more.
+pub fn rest(shown: usize, list: &Value) -> String {
+    match json::number(list, "total") {
+        Some(total) if total > shown as i128 => format!("\n{shown} of {total} are shown."),
+        _ => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

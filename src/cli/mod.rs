@@ -5,19 +5,22 @@
 //! |---|---|
 //! | the options and commands of a noun, and what they send | `<resource>.rs` |
 //! | sockets, TLS, credentials, the error envelope | [`client`] |
+//! | which object a command means, by id or name | `which` |
 //! | why a command failed, and its exit code | [`failure`] |
 //! | what `--json` prints | [`json`] |
-//! | tables, sizes and dates for people | [`table`], [`human`] |
+//! | tables, sizes and dates for people, and from them | [`table`], [`human`], [`input`] |
 //! | questions and passwords | [`prompt`] |
-//! | spinner and bar | [`progress`] |
+//! | spinner and bar; following a long operation | [`progress`], `operation` |
 //! | man pages and shell completions | [`pages`] |
 
 pub mod client;
 mod disk;
 pub mod failure;
 pub mod human;
+pub mod input;
 pub mod json;
 mod network;
+mod operation;
 pub mod output;
 pub mod pages;
 mod pool;
@@ -26,10 +29,17 @@ mod pool_show;
 mod pool_status;
 pub mod progress;
 pub mod prompt;
+mod snapshot;
+mod snapshot_action;
+mod snapshot_show;
 mod system;
 pub mod table;
 mod target;
 mod user;
+mod volume;
+mod volume_action;
+mod volume_show;
+mod which;
 
 use std::process::ExitCode;
 
@@ -40,7 +50,7 @@ use failure::Result;
 use output::Output;
 use prompt::Prompt;
 
-const ABOUT: &str = "Drive a vSnap appliance: pools, disks, users.";
+const ABOUT: &str = "Drive a vSnap appliance: pools, volumes, snapshots, disks, users.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -89,6 +99,12 @@ enum Noun {
     /// Storage pools
     #[command(subcommand, arg_required_else_help = true, after_help = pool::EXAMPLES)]
     Pool(pool::Verb),
+    /// Filesystems, luns and file-backed luns, and clones
+    #[command(subcommand, arg_required_else_help = true, after_help = volume::EXAMPLES)]
+    Volume(volume::Verb),
+    /// Snapshots of volumes
+    #[command(subcommand, arg_required_else_help = true, after_help = snapshot::EXAMPLES)]
+    Snapshot(snapshot::Verb),
     /// Network interfaces
     #[command(subcommand, arg_required_else_help = true, after_help = network::EXAMPLES)]
     Network(network::Verb),
@@ -147,6 +163,8 @@ fn run(cli: Cli) -> Result {
         Noun::User(verb) => verb.run(&session),
         Noun::Disk(verb) => verb.run(&session),
         Noun::Pool(verb) => verb.run(&session),
+        Noun::Volume(verb) => verb.run(&session),
+        Noun::Snapshot(verb) => verb.run(&session),
         Noun::Network(verb) => verb.run(&session),
         Noun::Target(verb) => verb.run(&session),
         Noun::Completions(_) | Noun::Man(_) => Ok(()),

@@ -1,13 +1,12 @@
-//! `vsnap pool`: what stands on the command line, and which pool is meant.
+//! `vsnap pool`: what stands on the command line.
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::Value;
 
 use super::{
     Session,
-    client::Client,
-    failure::{Failure, Result},
-    json, pool_action, pool_show, pool_status,
+    failure::Result,
+    pool_action, pool_show, pool_status,
+    which::{Pool, Which},
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -35,19 +34,19 @@ pub(super) enum Verb {
     /// Show all pools, or one in full
     Show {
         #[command(flatten)]
-        which: Which,
+        which: Which<Pool>,
     },
     /// Show the state of a pool's disks, and how far a scrub or rebuild is
     Status {
         #[command(flatten)]
-        which: Which,
+        which: Which<Pool>,
     },
     /// Change name and options of a pool
     Update(Update),
     /// Add groups of disks, of the same type as those there
     Expand {
         #[command(flatten)]
-        which: Which,
+        which: Which<Pool>,
         #[command(flatten)]
         disks: DisksOrAll,
     },
@@ -58,7 +57,7 @@ pub(super) enum Verb {
     #[command(alias = "remove_log")]
     RemoveLog {
         #[command(flatten)]
-        which: Which,
+        which: Which<Pool>,
     },
     /// Add read-cache disks (L2ARC)
     #[command(alias = "add_cache")]
@@ -67,7 +66,7 @@ pub(super) enum Verb {
     #[command(alias = "remove_cache")]
     RemoveCache {
         #[command(flatten)]
-        which: Which,
+        which: Which<Pool>,
     },
     /// Add hot spares
     #[command(alias = "add_spare")]
@@ -78,7 +77,7 @@ pub(super) enum Verb {
     /// Read and check everything in a pool
     Scrub {
         #[command(flatten)]
-        which: Which,
+        which: Which<Pool>,
         /// Stop the scrub that is running
         #[arg(long, conflicts_with = "wait")]
         stop: bool,
@@ -95,12 +94,12 @@ pub(super) enum Verb {
     /// Reset error counters, and resume a suspended pool whose disks are back
     Clear {
         #[command(flatten)]
-        which: Which,
+        which: Which<Pool>,
     },
     /// Delete a pool and everything in it
     Delete {
         #[command(flatten)]
-        which: Which,
+        which: Which<Pool>,
         /// Also when it has replication relationships
         #[arg(long)]
         force: bool,
@@ -153,76 +152,6 @@ impl Type {
     }
 }
 
-/// Which pool is meant.
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-pub(super) struct Which {
-    /// Pool, by id or name
-    #[arg(value_name = "POOL")]
-    pool: Option<String>,
-    /// Pool, by id
-    #[arg(long, value_name = "ID")]
-    id: Option<String>,
-    /// Pool, by name
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-}
-
-/// A pool that was found.
-pub(super) struct Found {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl Found {
-    /// Its path in the API.
-    pub(super) fn path(&self) -> String {
-        format!("/api/pool/{}", self.id)
-    }
-}
-
-impl From<&Value> for Found {
-    fn from(pool: &Value) -> Self {
-        Found { id: json::text(pool, "id"), name: json::text(pool, "name") }
-    }
-}
-
-impl Which {
-    /// Whether a pool was named.
-    pub(super) fn is_given(&self) -> bool {
-        self.pool.is_some() || self.id.is_some() || self.name.is_some()
-    }
-
-    /// The pool that is meant; the only one there is, when none was named.
-    pub(super) fn find(&self, client: &Client) -> Result<Found> {
-        let list = client.get("/api/pool")?;
-        self.pick(json::items(&list, "pools")).map(Found::from)
-    }
-
-    fn pick<'a>(&self, pools: &'a [Value]) -> Result<&'a Value> {
-        let by = |member: &'static str, key: &Option<String>| {
-            let key = key.clone()?;
-            pools.iter().find(|pool| json::text(pool, member) == key)
-        };
-        if let Some(key) = self.pool.as_ref().or(self.id.as_ref()).or(self.name.as_ref()) {
-            let found = by("id", &self.id).or_else(|| by("name", &self.name));
-            return found.or_else(|| by("id", &self.pool)).or_else(|| by("name", &self.pool)).ok_or_else(|| {
-                Failure::Outcome(format!("there is no pool {key}; `vsnap pool show` lists those there are"))
-            });
-        }
-        match pools {
-            [pool] => Ok(pool),
-            [] => Err(Failure::Outcome("there is no pool yet; make one with `vsnap pool create`".to_owned())),
-            _ => {
-                let names: Vec<_> = pools.iter().map(|pool| json::text(pool, "name")).collect();
-                Err(Failure::local(format!("there are several pools, say which one: {}", names.join(", "))))
-            }
-        }
-    }
-}
-
 /// Disks, or all that are unused.
 #[derive(Debug, Args)]
 pub(super) struct DisksOrAll {
@@ -242,7 +171,7 @@ impl DisksOrAll {
 #[derive(Debug, Args)]
 pub(super) struct WithDisks {
     #[command(flatten)]
-    pub which: Which,
+    pub which: Which<Pool>,
     /// Disks, with commas between them
     #[arg(
         long,
@@ -259,9 +188,9 @@ pub(super) struct WithDisks {
 #[derive(Debug, Args)]
 pub(super) struct WithDisk {
     #[command(flatten)]
-    pub which: Which,
+    pub which: Which<Pool>,
     /// The disk, where POOL stands before it
-    #[arg(value_name = "DISK", required_unless_present = "flag", requires = "pool")]
+    #[arg(value_name = "DISK", required_unless_present = "flag", requires = "key")]
     disk: Option<String>,
     /// The disk
     #[arg(long = "disk", id = "flag", value_name = "DISK", conflicts_with = "disk")]
@@ -331,7 +260,7 @@ impl Options {
 #[derive(Debug, Args)]
 pub(super) struct Update {
     #[command(flatten)]
-    pub which: Which,
+    pub which: Which<Pool>,
     /// New name
     #[arg(long, value_name = "NAME")]
     pub new_name: Option<String>,
@@ -343,7 +272,7 @@ pub(super) struct Update {
 #[derive(Debug, Args)]
 pub(super) struct Replace {
     #[command(flatten)]
-    pub which: Which,
+    pub which: Which<Pool>,
     /// Disk to take out; it may have failed or be gone already
     #[arg(long, value_name = "DISK")]
     pub old: String,
@@ -358,7 +287,6 @@ pub(super) struct Replace {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use serde_json::json;
 
     use super::*;
 
@@ -372,26 +300,14 @@ mod tests {
         Line::try_parse_from(std::iter::once("pool").chain(line.split(' '))).map(|line| line.verb)
     }
 
-    fn which(line: &str) -> Which {
-        match parse(line) {
-            Ok(Verb::Show { which }) => which,
-            other => panic!("{line}: {other:?}"),
-        }
-    }
-
     #[test]
     fn a_pool_is_named_in_one_way() {
-        let pools = [json!({ "id": "1", "name": "2" }), json!({ "id": "2", "name": "demo" })];
-        let id = |line: &str| which(line).pick(&pools).map(|pool| json::text(pool, "id"));
-        assert_eq!(id("show demo").unwrap(), "2");
-        assert_eq!(id("show 2").unwrap(), "2");
-        assert_eq!(id("show --name 2").unwrap(), "1");
-        assert_eq!(id("show --id 1").unwrap(), "1");
-        assert!(id("show --id demo").is_err());
-        assert!(id("show").unwrap_err().to_string().contains("2, demo"));
-        assert_eq!(which("show").pick(&pools[..1]).unwrap()["id"], "1");
-        assert!(which("show").pick(&[]).is_err());
-        assert!(parse("show demo --id 1").is_err());
+        for line in ["show", "show demo", "show --id 1", "show --name demo"] {
+            assert!(matches!(parse(line), Ok(Verb::Show { which }) if which.is_given() == (line != "show")), "{line}");
+        }
+        for line in ["show demo --id 1", "show --id 1 --name demo", "show demo demo"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]

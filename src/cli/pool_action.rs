@@ -8,10 +8,11 @@ use super::{
     disk::Disks,
     failure::{Failure, Result},
     json,
-    pool::{Create, DisksOrAll, Found, Replace, Update, Which, WithDisk, WithDisks},
+    pool::{Create, DisksOrAll, Replace, Update, WithDisk, WithDisks},
     pool_show::pool_text,
     pool_status,
     progress::Progress,
+    which::{Found, Pool, Which},
 };
 
 pub(super) fn create(session: &Session, create: &Create) -> Result {
@@ -42,7 +43,7 @@ pub(super) fn update(session: &Session, update: &Update) -> Result {
     session.output.show(&json::pool(pool), pool_text)
 }
 
-pub(super) fn expand(session: &Session, which: &Which, disks: &DisksOrAll) -> Result {
+pub(super) fn expand(session: &Session, which: &Which<Pool>, disks: &DisksOrAll) -> Result {
     let found = which.find(&session.client)?;
     let mut body = action("expand");
     body["disk_list"] = disk_list(session, disks)?;
@@ -56,7 +57,7 @@ pub(super) fn add(session: &Session, with: &WithDisks, verb: &str) -> Result {
     act(session, &found, &body, format!("Adding to pool {}", found.name), None)
 }
 
-pub(super) fn remove_all(session: &Session, which: &Which, verb: &str, what: &str) -> Result {
+pub(super) fn remove_all(session: &Session, which: &Which<Pool>, verb: &str, what: &str) -> Result {
     let found = which.find(&session.client)?;
     session.prompt.confirm(&format!("All {what} are removed from pool {}.", found.name))?;
     act(session, &found, &action(verb), format!("Removing {what} from pool {}", found.name), None)
@@ -72,7 +73,7 @@ pub(super) fn remove_spares(session: &Session, with: &WithDisks) -> Result {
     act(session, &found, &body, format!("Removing spares from pool {}", found.name), None)
 }
 
-pub(super) fn scrub(session: &Session, which: &Which, wait: bool) -> Result {
+pub(super) fn scrub(session: &Session, which: &Which<Pool>, wait: bool) -> Result {
     let found = which.find(&session.client)?;
     let pool = session.client.post(&found.path(), &action("scrub"))?;
     if wait {
@@ -82,7 +83,7 @@ pub(super) fn scrub(session: &Session, which: &Which, wait: bool) -> Result {
     session.output.show(&json::pool(pool), |_| text)
 }
 
-pub(super) fn stop_scrub(session: &Session, which: &Which) -> Result {
+pub(super) fn stop_scrub(session: &Session, which: &Which<Pool>) -> Result {
     let found = which.find(&session.client)?;
     let text = format!("Scrub of pool {} is stopped.", found.name);
     act(session, &found, &action("scrubstop"), "Stopping the scrub".to_owned(), Some(text))
@@ -124,13 +125,13 @@ pub(super) fn offline(session: &Session, with: &WithDisk) -> Result {
     act(session, &found, &body, "Taking the disk out of use".to_owned(), Some(format!("{} is offline.", with.disk())))
 }
 
-pub(super) fn clear(session: &Session, which: &Which) -> Result {
+pub(super) fn clear(session: &Session, which: &Which<Pool>) -> Result {
     let found = which.find(&session.client)?;
     let text = format!("Error counters of pool {} are reset.", found.name);
     act(session, &found, &action("clear"), "Resetting".to_owned(), Some(text))
 }
 
-pub(super) fn delete(session: &Session, which: &Which, force: bool) -> Result {
+pub(super) fn delete(session: &Session, which: &Which<Pool>, force: bool) -> Result {
     if !which.is_given() {
         return Err(Failure::local("say which pool to delete: `vsnap pool delete POOL`"));
     }

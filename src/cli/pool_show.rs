@@ -6,12 +6,12 @@ use super::{
     Session,
     failure::Result,
     human, json,
-    pool::Which,
     table::{self, Column::*},
+    which::{Pool, Which},
 };
 
 /// Shows the pool that is named, or all.
-pub(super) fn show(session: &Session, which: &Which) -> Result {
+pub(super) fn show(session: &Session, which: &Which<Pool>) -> Result {
     let client = &session.client;
     if which.is_given() {
         let found = which.find(client)?;

@@ -11,9 +11,9 @@ use super::{
     Session,
     failure::{Failure, Result},
     human, json,
-    pool::{Found, Which},
     progress::Progress,
     table::{self, Column::*},
+    which::{Found, Pool, Which},
 };
 
 /// How often the state is asked for while waiting.
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 const BEGIN_TIME: Duration = Duration::from_secs(60);
 
 /// Shows the status of the pool that is named, or of all.
-pub(super) fn show(session: &Session, which: &Which) -> Result {
+pub(super) fn show(session: &Session, which: &Which<Pool>) -> Result {
     if which.is_given() {
         let found = which.find(&session.client)?;
         return session.output.show(&status_of(session, &found)?, status_text);
@@ -31,7 +31,7 @@ pub(super) fn show(session: &Session, which: &Which) -> Result {
     let list = session.client.get("/api/pool")?;
     let mut pools = Vec::new();
     for pool in json::items(&list, "pools") {
-        match status_of(session, &pool.into()) {
+        match status_of(session, &Found::new::<Pool>(pool)) {
             Ok(status) => pools.push(status),
             // Deleted in between.
             Err(failure) if failure.is_not_found() => {}

@@ -9,7 +9,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http_body_util::BodyExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt;
 use vsnap::{
     api::{self, GuessLimit, Options, Origin},
@@ -69,6 +69,12 @@ impl Answer {
     }
 }
 
+/// Names of an object's members, in their order.
+#[track_caller]
+pub fn members(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
 /// Settings for tests: short waits.
 pub fn options(config: &Config) -> Options {
     Options {
@@ -115,6 +121,19 @@ impl Appliance {
     pub async fn initialized() -> Self {
         let appliance = Self::new();
         appliance.post("/api/system", r#"{"action": "init", "skip_pool": true, "multipool": true}"#).await.ok();
+        appliance
+    }
+
+    /// After init, with pool 1 `demo1` of five disks and pool 2 `demo2` of two.
+    pub async fn with_pools() -> Self {
+        let appliance = Self::initialized().await;
+        let disks = appliance.get("/api/disk?used_as=unused").await.ok();
+        let uuid = |at: usize| disks["disks"][at]["uuid"].clone();
+        for (name, pool_type, range) in [("demo1", "raid6", 0..5), ("demo2", "raid0", 5..7)] {
+            let list: Vec<_> = range.map(uuid).collect();
+            let body = json!({ "name": name, "pool_type": pool_type, "disk_list": list });
+            appliance.post("/api/pool", &body.to_string()).await.ok();
+        }
         appliance
     }
 

@@ -135,6 +135,10 @@ async fn before_init_everything_can_be_seen_and_little_changed() {
     let appliance = Appliance::new();
     assert_eq!(appliance.get("/api/system").await.ok()["init_status"], "Not Initialized");
     assert_eq!(appliance.get("/api/pool").await.ok(), json!({ "pools": [], "total": 0 }));
+    for name in ["volumes", "snapshots", "operations"] {
+        let list = appliance.get(&format!("/api/{}", name.trim_end_matches('s'))).await.ok();
+        assert_eq!(list, json!({ name: [], "total": 0 }));
+    }
     for path in ["/api/user", "/api/network", "/api/target", "/api/disk", "/api/system/stats"] {
         appliance.get(path).await.ok();
     }
@@ -145,6 +149,15 @@ async fn before_init_everything_can_be_seen_and_little_changed() {
         ("POST", "/api/pool/1"),
         ("DELETE", "/api/pool/1"),
         ("DELETE", "/api/pool/x?force=no"),
+        ("POST", "/api/volume"),
+        ("PUT", "/api/volume/1"),
+        ("POST", "/api/volume/1"),
+        ("DELETE", "/api/volume/1?force=no"),
+        ("POST", "/api/volume/1/snapshot"),
+        ("POST", "/api/snapshot"),
+        ("PUT", "/api/snapshot/1"),
+        ("POST", "/api/snapshot/1"),
+        ("DELETE", "/api/snapshot/1"),
     ] {
         let answer = appliance.send(request(method, path, "")).await;
         assert_eq!((answer.status, answer.error()), (409, "NotInitializedError"), "{method} {path}");

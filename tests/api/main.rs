@@ -8,3 +8,6 @@ mod document;
 mod failures;
 mod resources;
 mod server;
+mod snapshots;
+mod volume_input;
+mod volumes;

@@ -2,12 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::appliance::Appliance;
-
-#[track_caller]
-fn members(value: &Value) -> Vec<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
-}
+use crate::appliance::{Appliance, members};
 
 async fn with_pool() -> (Appliance, Value) {
     let appliance = Appliance::initialized().await;

@@ -3,7 +3,9 @@
 //! really answers is tested elsewhere; here it is about what is sent and what is shown.
 
 mod remote;
+mod snapshots;
 mod stub;
+mod volumes;
 
 use std::{
     process::Output,
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 
 use stub::{Answers, Stub};
 
-const NOUNS: [&str; 6] = ["system", "user", "disk", "pool", "network", "target"];
+const NOUNS: [&str; 8] = ["system", "user", "disk", "pool", "volume", "snapshot", "network", "target"];
 
 /// The program, without what the caller's environment would add.
 fn vsnap() -> Command {
@@ -76,6 +78,8 @@ fn with_pool() -> Answers {
     Answers::default()
         .on("GET /api/pool", pools())
         .on("GET /api/pool/1", pool())
+        .on("GET /api/pool?id=1", pool())
+        .on("GET /api/pool?name=demo1", pool())
         .on("POST /api/pool", pool())
         .on("POST /api/pool/1", pool())
         .on("PUT /api/pool/1", pool())
@@ -301,6 +305,38 @@ fn errors_of_the_appliance_are_exit_code_1() {
 }
 
 #[test]
+fn what_is_named_is_an_id_first_and_then_a_name() {
+    let named = |id: &str, name: &str| {
+        let mut pool = pool();
+        (pool["id"], pool["name"]) = (id.into(), name.into());
+        pool
+    };
+    let (first, second) = (named("1", "2"), named("2", "a b/ü"));
+    let stub = Stub::local(
+        Answers::default()
+            .on("GET /api/pool?id=1", first.clone())
+            .on("GET /api/pool?id=2", second.clone())
+            .on("GET /api/pool?name=2", first.clone())
+            .on("GET /api/pool?name=7", second.clone())
+            .on("GET /api/pool?name=a+b%2F%C3%BC", second.clone())
+            .on("GET /api/pool/1", first)
+            .on("GET /api/pool/2", second)
+            .on("GET /api/pool", json!({ "total": 2, "pools": [named("1", "2"), named("2", "a b/ü")] })),
+    );
+    let id = |words: &[&str]| {
+        let output = vsnap().arg("--socket").arg(stub.socket()).args(["--json", "pool", "show"]).args(words).output();
+        stdout_json(&output.unwrap())["id"].clone()
+    };
+    assert_eq!((id(&["2"]), id(&["--name", "2"]), id(&["--id", "1"])), ("2".into(), "1".into(), "1".into()));
+    assert_eq!((id(&["7"]), id(&["a b/ü"])), ("2".into(), "2".into()));
+    assert!(failed(&run(&stub, "pool show --id 7")).1.contains("there is no pool 7"));
+    // Several: one has to be named where one is needed.
+    let (code, text) = failed(&run(&stub, "pool scrub"));
+    assert!(code == 2 && text.contains("say which one: 2, a b/ü"), "{text}");
+    assert!(failed(&run(&stub, "volume promote")).1.contains("say which volume"));
+}
+
+#[test]
 fn passwords_come_from_standard_input() {
     let user = json!({ "gid": "1000", "name": "backup", "role": "vsnap_admin", "uid": "1000" });
     let stub = Stub::local(Answers::default().on("POST /api/user", user.clone()).on("PUT /api/user/backup", user));
@@ -324,7 +360,7 @@ fn passwords_come_from_standard_input() {
 fn pages_and_completions_are_made() {
     let folder = tempfile::tempdir().unwrap();
     vsnap().args(["man", "--dir"]).arg(folder.path()).assert().success();
-    for page in ["vsnap.1", "vsnap-pool.1", "vsnap-pool-create.1", "vsnap-system-init.1"] {
+    for page in ["vsnap.1", "vsnap-pool.1", "vsnap-pool-create.1", "vsnap-volume-clone.1", "vsnap-snapshot-hold.1"] {
         let text = std::fs::read_to_string(folder.path().join(page)).unwrap();
         assert!(text.contains(".SH SYNOPSIS"), "{page}");
     }

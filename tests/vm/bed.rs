@@ -93,6 +93,26 @@ impl Bed {
         }
     }
 
+    /// Destroys a pool behind the appliance's back and lets it begin anew: the only way to get rid of a locked snapshot.
+    pub fn start_over(&self, pool: &str, disks: &[String]) {
+        self.shell(&format!(
+            "systemctl stop vsnapd; for i in $(seq 60); do zpool destroy vpool{pool} && break; sleep 1; done; \
+             rm -f /var/lib/vsnap/catalog.sqlite*; systemctl start vsnapd"
+        ));
+        self.wait_for_api();
+        self.post("/api/system", json!({"action": "init", "multipool": true, "skip_pool": true})).ok();
+        disks.iter().for_each(|disk| self.wipe(disk));
+    }
+
+    /// Reboots the appliance and waits until it answers again.
+    pub fn reboot(&self) {
+        let boot = self.boot_id().unwrap();
+        self.shell("(sleep 1; systemctl reboot) >/dev/null 2>&1 &");
+        wait_until("the appliance reboots", 240, || self.boot_id().is_some_and(|now| now != boot));
+        wait_until("the daemon is back", 240, || self.try_shell("systemctl is-active vsnapd").status.success());
+        self.wait_for_api();
+    }
+
     pub fn wait_for_api(&self) {
         wait_until("the API answers", 120, || self.try_get("/api/system").is_some_and(|status| status == 200));
     }

@@ -14,6 +14,8 @@ mod package;
 mod pool_disks;
 mod pool_failures;
 mod pools;
+mod snapshots;
 mod system;
 mod upkeep;
 mod users;
+mod volumes;

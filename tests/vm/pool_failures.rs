@@ -200,11 +200,7 @@ fn pools_come_back_after_a_reboot_and_strangers_are_left_alone() {
         "cp /tmp/sum /root/sum && zpool create -f stranger /dev/disk/by-id/scsi-{} && echo mine > /stranger/file",
         disks[4]
     ));
-    let boot = bed.boot_id().unwrap();
-    bed.shell("(sleep 1; systemctl reboot) >/dev/null 2>&1 &");
-    wait_until("the appliance reboots", 240, || bed.boot_id().is_some_and(|now| now != boot));
-    wait_until("the daemon is back", 240, || bed.try_shell("systemctl is-active vsnapd").status.success());
-    bed.wait_for_api();
+    bed.reboot();
     assert_eq!(bed.pool(&id)["status"], "ONLINE");
     bed.shell("sha256sum -c /root/sum");
     assert_eq!(bed.get("/api/pool").ok()["total"], 1, "a stranger's pool is not listed");

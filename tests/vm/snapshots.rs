@@ -25,14 +25,20 @@ fn snapshots_are_made_listed_and_deleted() {
     let named = bed.post(&format!("/api/volume/{one}/snapshot"), json!({"name": "same"})).ok();
     let dataset = format!("vpool{pool}/fs{one}@snap{}", id(&named));
     assert_eq!(named["version_id"].as_str().unwrap(), bed.zfs_property(&dataset, "guid"));
-    assert_eq!((&named["parent_id"], &named["parent_name"], &named["has_clones"]), (&json!(one), &json!("one"), &json!(false)));
+    assert_eq!(
+        (&named["parent_id"], &named["parent_name"], &named["has_clones"]),
+        (&json!(one), &json!("one"), &json!(false))
+    );
     bed.post(&format!("/api/volume/{one}/snapshot"), json!({"name": "same"})).fails(409, "AlreadyExistsError");
     let other = snapshot(&bed, &two, json!({"name": "same"}));
     let generated = bed.post(&format!("/api/volume/{one}/snapshot"), json!({})).ok();
     assert!(generated["name"].as_str().unwrap().starts_with(&format!("snap_{one}_")), "{generated}");
     assert_eq!(bed.get(&format!("/api/volume/{one}/snapshot")).ok()["total"], 2);
     assert_eq!(ids(&bed.get("/api/snapshot?name=same").ok()), [id(&named), other.clone()]);
-    assert_eq!(bed.get(&format!("/api/snapshot?name={}", generated["name"].as_str().unwrap())).ok()["id"], generated["id"]);
+    assert_eq!(
+        bed.get(&format!("/api/snapshot?name={}", generated["name"].as_str().unwrap())).ok()["id"],
+        generated["id"]
+    );
     let page = bed.get("/api/snapshot?sort=-id&limit=1&offset=1").ok();
     assert_eq!((&page["total"], ids(&page)), (&json!(3), vec![other]));
     for snapshot in ids(&bed.get("/api/snapshot").ok()) {
@@ -132,7 +138,8 @@ fn held_and_locked_snapshots_stay() {
 
     let now: i64 = bed.shell("date +%s").parse().unwrap();
     bed.post(&format!("/api/volume/{volume}/snapshot"), json!({"locked": true})).fails(400, "InvalidParameterError");
-    bed.post(&format!("/api/volume/{volume}/snapshot"), json!({"expires_at": now - 5})).fails(400, "InvalidParameterError");
+    bed.post(&format!("/api/volume/{volume}/snapshot"), json!({"expires_at": now - 5}))
+        .fails(400, "InvalidParameterError");
     let locked = snapshot(&bed, &volume, json!({"name": "locked", "expires_at": now + 90, "locked": true}));
     let path = format!("/api/snapshot/{locked}");
     bed.delete(&path).fails(409, "InvalidStateError");

@@ -1,0 +1,93 @@
+//! Following what the appliance does: a bar while a request runs, and waiting for what goes on after it.
+
+use std::{
+    io::{self, IsTerminal},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    client::Client,
+    failure::{Failure, Result},
+    json,
+    progress::Progress,
+};
+
+/// How often the appliance is asked how far it is.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Sends a change that can take long, and waits for its end, also when the appliance's time for a request is over.
+/// On a terminal a bar shows how far the operation on `subject` (`volume 7`) is.
+pub(super) fn follow(
+    client: &Client,
+    subject: &str,
+    doing: &str,
+    request: impl FnOnce() -> Result<Value> + Send,
+) -> Result<Value> {
+    let answer = if io::stderr().is_terminal() { with_bar(client, subject, doing, request) } else { request() };
+    match answer {
+        Err(failure) if failure.goes_on() => wait(client, subject, doing),
+        answer => answer,
+    }
+}
+
+/// The request on a thread of its own, since this one draws.
+fn with_bar(
+    client: &Client,
+    subject: &str,
+    doing: &str,
+    request: impl FnOnce() -> Result<Value> + Send,
+) -> Result<Value> {
+    let (sender, receiver) = mpsc::channel();
+    thread::scope(|scope| {
+        // Nobody is left to hear the answer only when this function has ended.
+        scope.spawn(move || drop(sender.send(request())));
+        let progress = Progress::bar(doing);
+        loop {
+            match receiver.recv_timeout(PAUSE) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::local("the request broke off; look whether it was carried out"));
+                }
+                // How far it is may remain unknown; the answer counts.
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Ok(Some(operation)) = latest(client, subject) {
+                        draw(&progress, &operation);
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// Waits for the end of the operation that goes on in the background.
+fn wait(client: &Client, subject: &str, doing: &str) -> Result<Value> {
+    let progress = Progress::bar(doing);
+    loop {
+        let Some(operation) = latest(client, subject)? else {
+            return Err(Failure::Outcome(format!("what became of it is not known; look for {subject}")));
+        };
+        match operation["state"].as_str() {
+            Some("running") => draw(&progress, &operation),
+            Some("done") => return Ok(json!({})),
+            _ => return Err(Failure::Outcome(json::text(&operation, "message"))),
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// The youngest operation on `subject`.
+fn latest(client: &Client, subject: &str) -> Result<Option<Value>> {
+    let list = client.find("/api/operation", &[("subject", subject), ("limit", "1")])?;
+    Ok(json::items(&list, "operations").first().cloned())
+}
+
+fn draw(progress: &Progress, operation: &Value) {
+    if operation["state"] == "running" {
+        let percent = json::number(operation, "percent").and_then(|it| u64::try_from(it).ok()).unwrap_or(0);
+        progress.set(percent, operation["message"].as_str().unwrap_or_default().to_owned());
+    }
+}
