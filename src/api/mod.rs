@@ -26,6 +26,7 @@ mod pool;
 mod pool_status;
 pub mod server;
 mod snapshot;
+mod snapshot_diff;
 mod snapshot_request;
 pub mod socket;
 pub mod supervision;
@@ -73,6 +74,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(snapshot::list_of_volume, snapshot::create))
         .routes(routes!(snapshot::list, snapshot::create_several))
         .routes(routes!(snapshot::show, snapshot::update, snapshot::act, snapshot::delete))
+        .routes(routes!(snapshot_diff::show))
         .routes(routes!(operation::list))
 }
 

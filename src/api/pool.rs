@@ -399,7 +399,8 @@ pub(super) async fn act(
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PoolDeletion {
-    /// Delete it even though it has replication relationships. `1`, `true`, `0` or `false`.
+    /// Delete it even though it has replication relationships, or datasets that this appliance did not make. `1`,
+    /// `true`, `0` or `false`.
     #[serde(default)]
     #[param(value_type = Option<bool>)]
     force: Flag,

@@ -31,6 +31,7 @@ pub mod progress;
 pub mod prompt;
 mod snapshot;
 mod snapshot_action;
+mod snapshot_diff;
 mod snapshot_show;
 mod system;
 pub mod table;

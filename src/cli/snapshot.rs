@@ -6,7 +6,7 @@ use super::{
     Session,
     client::Client,
     failure::Result,
-    input, snapshot_action, snapshot_show,
+    input, snapshot_action, snapshot_diff, snapshot_show,
     which::{self, Found, Noun, Part, Snapshot, Volume},
 };
 
@@ -20,6 +20,7 @@ Examples:
   vsnap snapshot show                   all snapshots
   vsnap snapshot show --volume data --sort=-time_created --limit 10
   vsnap snapshot show before_upgrade --volume db1
+  vsnap snapshot diff 12 --to 13        paths that changed, and bytes written
   vsnap snapshot update 12 --expires 2026-12-31
   vsnap snapshot hold 12 --reason \"legal case 5\"
   vsnap snapshot release 12 --reason \"legal case 5\"
@@ -35,6 +36,8 @@ pub(super) enum Verb {
     Create(Create),
     /// Show all snapshots, or those of a volume, or one in full
     Show(Show),
+    /// Show what has changed since a snapshot
+    Diff(Diff),
     /// Change how long a snapshot is kept
     Update(Update),
     /// Keep a snapshot from being deleted, for a reason
@@ -56,6 +59,7 @@ impl Verb {
         match self {
             Verb::Create(create) => snapshot_action::create(session, &create),
             Verb::Show(show) => snapshot_show::show(session, &show),
+            Verb::Diff(diff) => snapshot_diff::show(session, &diff),
             Verb::Update(update) => snapshot_action::update(session, &update),
             Verb::Hold(with) => snapshot_action::hold(session, &with),
             Verb::Release(with) => snapshot_action::release(session, &with),
@@ -94,7 +98,7 @@ pub(super) struct One {
     #[arg(value_name = Snapshot::PLACEHOLDER)]
     key: String,
     #[command(flatten)]
-    of: Of,
+    pub of: Of,
 }
 
 impl One {
@@ -132,6 +136,16 @@ pub(super) struct Show {
     pub of: Of,
     #[command(flatten)]
     pub part: Part,
+}
+
+/// Two points in time.
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    #[command(flatten)]
+    pub one: One,
+    /// A later snapshot of the same volume, by id or name; now when it is not given
+    #[arg(long, value_name = Snapshot::PLACEHOLDER)]
+    pub to: Option<String>,
 }
 
 /// How long a snapshot is kept from now on.

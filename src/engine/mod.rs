@@ -17,6 +17,7 @@ mod report;
 mod snapshot;
 mod snapshot_change;
 mod snapshot_create;
+mod snapshot_diff;
 mod startup;
 mod system;
 mod target;
@@ -30,6 +31,7 @@ mod volume_update;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 
+pub use snapshot_diff::Span;
 pub use target::Target;
 
 use crate::{

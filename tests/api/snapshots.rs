@@ -202,3 +202,38 @@ async fn holds() {
     assert_eq!(act("release", "legal case 5/ü").await.ok()["holds"], json!([]));
     assert_eq!(appliance.delete("/api/snapshot/1").await.ok(), json!({}));
 }
+
+#[tokio::test]
+async fn what_changed_is_told() {
+    let appliance = with_volumes().await;
+    let write = |path: &str, text: &str| {
+        let file = vsnap::os::fake::FileKind::File(text.as_bytes().to_vec());
+        appliance.os.world().add_file("vpool1/fs1", path, file).unwrap();
+    };
+    write("kept", "as it was");
+    let first = snapshot(&appliance, "1", "first").await;
+    write("new", "text");
+    let second = snapshot(&appliance, "1", "second").await;
+    write("newer", "text");
+    let answer = appliance.get(&format!("/api/snapshot/{first}/diff?to={second}")).await.ok();
+    assert_eq!(members(&answer), ["snapshot_id", "to", "size_written", "changes", "total"]);
+    let root = json!({"change": "modified", "file_type": "/", "path": ".", "new_path": null});
+    let change = json!({"change": "added", "file_type": "F", "path": "new", "new_path": null});
+    assert_eq!((&answer["changes"], &answer["total"]), (&json!([root, change]), &json!(2)));
+    assert!(answer["size_written"].as_str().unwrap().parse::<u64>().is_ok());
+    let until_now = appliance.get(&format!("/api/snapshot/{first}/diff")).await.ok();
+    assert_eq!((&until_now["to"], &until_now["total"]), (&json!("now"), &json!(3)));
+
+    for (path, status) in [
+        (format!("/api/snapshot/{second}/diff?to={first}"), 400),
+        (format!("/api/snapshot/{first}/diff?to={first}"), 400),
+        (format!("/api/snapshot/{first}/diff?to=then"), 400),
+        (format!("/api/snapshot/{first}/diff?to=99"), 404),
+        ("/api/snapshot/99/diff".to_owned(), 404),
+    ] {
+        assert_eq!(appliance.get(&path).await.status, status, "{path}");
+    }
+    let of_lun = snapshot(&appliance, "2", "lun").await;
+    let lun = appliance.get(&format!("/api/snapshot/{of_lun}/diff")).await.ok();
+    assert_eq!((&lun["changes"], &lun["total"]), (&Value::Null, &json!(0)));
+}

@@ -199,3 +199,28 @@ fn a_snapshot_starts_no_process() {
     assert_eq!(after.0, before.0, "faults of children that were waited for");
     println!("processes and threads started on the whole machine meanwhile: {}", after.1 - before.1);
 }
+
+#[test]
+fn what_changed_between_snapshots_is_told() {
+    let bed = Bed::fresh();
+    let pool = pool(&bed);
+    let volume = filesystem(&bed, &pool, "compared");
+    let folder = format!("/vsnap/vpool{pool}/fs{volume}");
+    bed.shell(&format!("echo a > {folder}/kept; echo b > {folder}/gone; echo c > {folder}/old"));
+    let first = snapshot(&bed, &volume, json!({}));
+    bed.shell(&format!("rm {folder}/gone; mv {folder}/old '{folder}/new name ü'; dd if=/dev/urandom of={folder}/big bs=1M count=5 status=none"));
+    let second = snapshot(&bed, &volume, json!({}));
+    let answer = bed.get(&format!("/api/snapshot/{first}/diff?to={second}")).ok();
+    let mut changes: Vec<String> = answer["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|change| change["path"] != ".")
+        .map(|change| format!("{} {} {}", change["change"], change["path"], change["new_path"]).replace('"', ""))
+        .collect();
+    changes.sort();
+    assert_eq!(changes, ["added big null", "removed gone null", "renamed old new name ü"]);
+    assert!(answer["size_written"].as_str().unwrap().parse::<u64>().unwrap() > 5 << 20);
+    let now = bed.get(&format!("/api/snapshot/{second}/diff")).ok();
+    assert_eq!(now["changes"], json!([]));
+}
