@@ -343,9 +343,8 @@ impl Engine {
             Operation::CreateVolume { volume } => self.undo_create_volume(id, *volume, cause),
             Operation::UpdateVolume { volume, before, .. } => self.undo_update_volume(id, *volume, before, cause),
             Operation::DeleteVolume { volume } => self.undo_delete_volume(id, *volume, cause),
-            Operation::RollBack { volume, .. } | Operation::Promote { volume, .. } => {
-                self.follow_volume(id, *volume, cause)
-            }
+            Operation::RollBack { volume, clones, .. } => self.undo_roll_back(id, *volume, clones, cause),
+            Operation::Promote { volume, from, origin } => self.undo_promote(id, *volume, *from, *origin, cause),
             Operation::CreateSnapshots { snapshots } => self.undo_create_snapshots(id, snapshots, cause),
             Operation::DeleteSnapshot { snapshot } => self.undo_delete_snapshot(id, *snapshot, cause),
             Operation::RetainSnapshot { snapshot, before, .. } => {
@@ -390,6 +389,13 @@ impl Engine {
             let operation: Operation = serde_json::from_str(&row.parameters)
                 .map_err(|error| catalog::Error::Content(format!("operation {}: {error}", row.id)))?;
             let (verb, subject) = operation.verb_and_subject();
+            if let Some(pool) = self.pool_worked_in(&operation)?
+                && !self.is_readable(pool)?
+            {
+                // Nobody can tell how far it came, so it is neither done nor taken back before the pool is here again.
+                tracing::warn!(operation.id = row.id, verb, subject, "{verb} of {subject} waits for pool {pool}");
+                continue;
+            }
             tracing::warn!(
                 operation.id = row.id,
                 verb,
@@ -400,5 +406,28 @@ impl Engine {
             let _ = self.carry_out_or_give_up(row.id, &operation);
         }
         Ok(())
+    }
+
+    /// The pool that has what an operation changes inside of a pool; `None` when it changes something else, or its
+    /// pool was forgotten meanwhile.
+    fn pool_worked_in(&self, operation: &Operation) -> Result<Option<PoolId>> {
+        let (volume, snapshot) = match operation {
+            Operation::CreateVolume { volume }
+            | Operation::UpdateVolume { volume, .. }
+            | Operation::DeleteVolume { volume }
+            | Operation::RollBack { volume, .. }
+            | Operation::Promote { volume, .. } => (Some(*volume), None),
+            Operation::CreateSnapshots { snapshots } => (None, snapshots.first().copied()),
+            Operation::DeleteSnapshot { snapshot }
+            | Operation::RetainSnapshot { snapshot, .. }
+            | Operation::HoldSnapshot { snapshot, .. }
+            | Operation::ReleaseSnapshot { snapshot, .. } => (None, Some(*snapshot)),
+            _ => (None, None),
+        };
+        self.catalog.read(|view| match (volume, snapshot) {
+            (Some(volume), _) => Ok(catalog::volume::find(view, volume)?.map(|row| row.pool)),
+            (None, Some(snapshot)) => Ok(catalog::snapshot::find(view, snapshot)?.map(|row| row.pool)),
+            (None, None) => Ok(None),
+        })
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     os::LabelOwner,
     types::{
         PoolId,
+        ids::Mark,
         pool::{Health, PoolStatus},
     },
 };
@@ -22,6 +23,9 @@ impl Engine {
         let paths = match self.imported(&row) {
             Ok(status) => {
                 self.require_deletable(&row, &status)?;
+                if !force && self.is_readable(id)? {
+                    self.require_no_strangers(&row)?;
+                }
                 disk_paths(&status)
             }
             Err(Error::State(message)) if !force => {
@@ -34,6 +38,23 @@ impl Engine {
             catalog::pool::set_state(transaction, id, RowState::Deleting)?;
             Ok(Operation::DeletePool { pool: id, paths })
         })
+    }
+
+    /// Fails when somebody else made datasets in the pool: they would go with it.
+    fn require_no_strangers(&self, row: &PoolRow) -> Result<()> {
+        let (id, datasets) = (self.id(), self.zfs.datasets(&zpool_name(row.id))?);
+        let is_ours = |mark: &Mark| mark.parts().is_some_and(|(owner, _, _)| owner == id);
+        let strangers = datasets.iter().filter(|facts| !facts.mark.as_ref().is_some_and(is_ours));
+        let names: Vec<&str> = strangers.map(|facts| facts.name.as_str()).take(10).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Busy(format!(
+            "pool {} has datasets that this appliance did not make: {}; remove them with `zfs destroy`, or delete the \
+             pool with all that is in it with ?force=true",
+            row.id,
+            names.join(", ")
+        )))
     }
 
     fn require_deletable(&self, row: &PoolRow, status: &PoolStatus) -> Result<()> {

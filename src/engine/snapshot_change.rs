@@ -119,8 +119,9 @@ impl Engine {
         reason: &HoldReason,
         cause: &Error,
     ) -> Result<()> {
-        let row = self.snapshot_row(snapshot)?;
-        if let Some(facts) = self.find_own_snapshot(&row)?
+        let row = self.catalog.read(|view| catalog::snapshot::find(view, snapshot))?;
+        if let Some(row) = row
+            && let Some(facts) = self.find_own_snapshot(&row)?
             && facts.holds.contains(&reason.tag())
         {
             self.zfs.release(&row.zfs_name()?, &reason.tag())?;

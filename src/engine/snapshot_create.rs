@@ -93,7 +93,8 @@ impl Engine {
     /// A create that failed turns into the delete.
     pub(super) fn undo_create_snapshots(&self, id: i64, snapshots: &[SnapshotId], cause: &Error) -> Result<()> {
         let mut there = Vec::new();
-        for row in self.new_rows(snapshots)? {
+        for snapshot in snapshots {
+            let Some(row) = self.catalog.read(|view| catalog::snapshot::find(view, *snapshot))? else { continue };
             let name = row.zfs_name()?;
             let facts = self.zfs.snapshot_facts(&name)?;
             if let Some(facts) = facts.filter(|facts| facts.mark == Some(self.snapshot_mark())) {

@@ -24,8 +24,8 @@ impl Engine {
         }
         self.recover()?;
         for row in self.pool_rows()? {
-            if let Err(error) = self.mount_and_note(&row) {
-                tracing::error!(pool.id = row.id.0, %error, "a pool could not be mounted");
+            if let Err(error) = self.note_disks(&row) {
+                tracing::error!(pool.id = row.id.0, %error, "the disks of a pool could not be noted");
             }
         }
         self.start_upkeep();
@@ -54,7 +54,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Imports a pool by its guid, unless it is there, and checks that it is ours.
+    /// Imports a pool by its guid, unless it is there, checks that it is ours, and mounts it with all that is in it:
+    /// before interrupted operations go on, since a root that is mounted after a filesystem in it hides that one.
     fn bring_in(&self, row: &PoolRow) -> Result<()> {
         let Some(guid) = row.guid else { return Ok(()) };
         let name = zpool_name(row.id);
@@ -62,14 +63,13 @@ impl Engine {
             self.zfs.import_pool(guid)?;
             tracing::info!(pool.id = row.id.0, "pool imported");
         }
-        self.changeable(row).map(drop)
+        self.changeable(row)?;
+        // Also when the root is mounted: the daemon may have ended before the filesystems were.
+        Ok(self.zfs.mount_pool(&name)?)
     }
 
-    fn mount_and_note(&self, row: &PoolRow) -> Result<()> {
-        let (status, facts) = self.changeable(row)?;
-        if !facts.mounted {
-            self.zfs.mount_pool(&zpool_name(row.id))?;
-        }
+    fn note_disks(&self, row: &PoolRow) -> Result<()> {
+        let (status, _) = self.changeable(row)?;
         let disks = disk_groups(row.pool_type, &status);
         if disks != row.disks {
             self.catalog.write(|transaction| catalog::pool::set_disks(transaction, row.id, &disks))?;

@@ -5,7 +5,7 @@ use super::{
     locks::Key,
     operation::Operation,
     snapshot::{number_in, require_ready, snapshot_list},
-    volume::volume_list,
+    volume::{dataset_name, volume_list},
 };
 use crate::{
     catalog::{self, snapshot::SnapshotRow, volume::VolumeRow},
@@ -50,10 +50,29 @@ impl Engine {
         }
         require_ready(&target)?;
         self.own_snapshot(&target)?;
+        self.require_no_strangers_after(&target)?;
         let newer = self.newer_snapshots(id, snapshot)?;
         let clones = self.discardable_clones(&newer, discard_clones)?;
         self.require_discardable(id, &newer, discard_snapshots)?;
         self.perform(caller, |_| Ok(Operation::RollBack { volume: id, snapshot, clones }))
+    }
+
+    /// ZFS rolls back to the newest snapshot only, and what others made is not ours to destroy: told before ours go.
+    fn require_no_strangers_after(&self, target: &SnapshotRow) -> Result<()> {
+        let name = target.zfs_name()?;
+        let all = self.zfs.snapshots(name.dataset())?;
+        let newer = all.iter().skip_while(|facts| facts.name != name.as_str()).skip(1);
+        let ours = Some(self.snapshot_mark());
+        let strangers: Vec<&str> =
+            newer.filter(|facts| facts.mark != ours).map(|facts| facts.name.as_str()).take(10).collect();
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Busy(format!(
+            "newer snapshots that this appliance did not make are in the way: {}; remove them with `zfs destroy` \
+             first, if nobody needs them",
+            strangers.join(", ")
+        )))
     }
 
     fn newer_snapshots(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Vec<SnapshotRow>> {
@@ -200,12 +219,43 @@ impl Engine {
         })
     }
 
-    /// The end of an action that failed: rows of snapshots that went with it go, too.
-    pub(super) fn follow_volume(&self, id: i64, volume: VolumeId, cause: &Error) -> Result<()> {
-        let row = self.volume_row(volume)?;
-        let gone = self.gone_snapshots(&row)?;
+    /// The end of a rollback that failed: rows of snapshots and clones that went with it go, too, and clones that
+    /// are still there are mounted again.
+    pub(super) fn undo_roll_back(&self, id: i64, volume: VolumeId, clones: &[VolumeId], cause: &Error) -> Result<()> {
+        let (mut gone, mut gone_clones) = (Vec::new(), Vec::new());
+        for clone in clones.iter().chain([&volume]) {
+            let Some(row) = self.catalog.read(|view| catalog::volume::find(view, *clone))? else { continue };
+            if *clone != volume && self.zfs.dataset(&dataset_name(&row)?)?.is_none() {
+                gone_clones.push(*clone);
+                continue;
+            }
+            gone.extend(self.gone_snapshots(&row)?);
+            self.mount_again(&row);
+        }
         self.end(id, Some(&cause.to_string()), |transaction| {
+            gone_clones.iter().try_for_each(|clone| catalog::volume::delete(transaction, *clone))?;
             gone.iter().try_for_each(|snapshot| catalog::snapshot::delete(transaction, *snapshot))
         })
+    }
+    /// A promotion that ZFS has carried out can't be taken back, so it stays in the journal until the rows follow.
+    pub(super) fn undo_promote(
+        &self,
+        id: i64,
+        volume: VolumeId,
+        from: VolumeId,
+        origin: SnapshotId,
+        cause: &Error,
+    ) -> Result<()> {
+        let rows = self.catalog.read(|view| -> Result<_> {
+            Ok(catalog::volume::find(view, volume)?.zip(catalog::volume::find(view, from)?))
+        })?;
+        if let Some((row, from_row)) = rows {
+            let moved = dataset_name(&row)?.snapshot(origin);
+            let facts = self.zfs.dataset(&dataset_name(&from_row)?)?;
+            if facts.is_some_and(|facts| facts.origin.as_deref() == Some(moved.as_str())) {
+                return Err(Error::Contradiction(format!("volume {volume} is promoted, but not in the catalog")));
+            }
+        }
+        self.end(id, Some(&cause.to_string()), |_| Ok(()))
     }
 }

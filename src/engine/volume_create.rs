@@ -231,9 +231,12 @@ impl Engine {
     pub(super) fn remove_trace(&self, row: &VolumeRow) -> Result<()> {
         if let Some((parent, path)) = &row.parent {
             let Some(parent) = self.catalog.read(|view| catalog::volume::find(view, *parent))? else { return Ok(()) };
-            let (dataset, _) = self.own_dataset(&parent)?;
-            let dropped_notes = file_notes(row, path).into_keys().collect();
-            self.zfs.change_dataset(&dataset, &DatasetChange { dropped_notes, ..DatasetChange::default() })?;
+            let (dataset, facts) = self.own_dataset(&parent)?;
+            let mut dropped_notes: Vec<String> = file_notes(row, path).into_keys().collect();
+            dropped_notes.retain(|note| facts.notes.contains_key(note));
+            if !dropped_notes.is_empty() {
+                self.zfs.change_dataset(&dataset, &DatasetChange { dropped_notes, ..DatasetChange::default() })?;
+            }
             return Ok(());
         }
         let name = dataset_name(row)?;

@@ -6,6 +6,7 @@ use super::{
     Caller, Engine,
     locks::Key,
     operation::Operation,
+    pool::zpool_name,
     snapshot::snapshot_list,
     volume::{dataset_name, volume_list},
 };
@@ -64,7 +65,7 @@ impl Engine {
             )));
         }
         let Some(dataset) = row.volume_type.dataset(row.pool, id) else { return Ok(()) };
-        self.require_only_ours(&dataset, &self.zfs.snapshots(&dataset)?)
+        self.require_only_ours(row, &dataset, &self.zfs.snapshots(&dataset)?)
     }
 
     /// Fails when one of the snapshots is locked.
@@ -82,21 +83,29 @@ impl Engine {
         }
     }
 
-    /// We destroy only what is ours.
-    fn require_only_ours(&self, dataset: &DatasetName, snapshots: &[SnapshotFacts]) -> Result<()> {
+    /// We destroy only what is ours, and nothing of it when something of others hangs on the rest.
+    fn require_only_ours(&self, row: &VolumeRow, dataset: &DatasetName, snapshots: &[SnapshotFacts]) -> Result<()> {
         let ours = self.snapshot_mark();
-        let strangers: Vec<&str> = snapshots
-            .iter()
-            .filter(|facts| facts.mark.as_ref() != Some(&ours))
-            .map(|facts| facts.name.as_str())
-            .collect();
+        let mut strangers: Vec<String> = Vec::new();
+        for facts in snapshots {
+            if facts.mark.as_ref() != Some(&ours) {
+                strangers.push(facts.name.clone());
+            }
+            strangers.extend(facts.clones.iter().map(|clone| format!("{clone}, a clone of {}", facts.name)));
+            let holds = facts.holds.iter().filter(|tag| *tag != LOCK_TAG);
+            strangers.extend(holds.map(|tag| format!("the hold {tag:?} of {}", facts.name)));
+        }
+        let below = format!("{dataset}/");
+        let datasets = self.zfs.datasets(&zpool_name(row.pool))?.into_iter().map(|facts| facts.name);
+        strangers.extend(datasets.filter(|name| name.starts_with(&below)));
         if strangers.is_empty() {
             return Ok(());
         }
+        strangers.truncate(10);
         Err(Error::Busy(format!(
-            "{dataset} has snapshots that this appliance did not make: {}; remove them with `zfs destroy` first, if \
-             nobody needs them",
-            strangers.iter().take(10).copied().collect::<Vec<_>>().join(", ")
+            "{dataset} has in ZFS what this appliance did not make: {}; remove it with `zfs destroy` or `zfs release` \
+             first, if nobody needs it",
+            strangers.join("; ")
         )))
     }
 
@@ -116,7 +125,7 @@ impl Engine {
         let Some(facts) = self.zfs.dataset(&name)? else { return Ok(()) };
         self.require_own_dataset(row.id, &facts)?;
         let snapshots = self.zfs.snapshots(&name)?;
-        self.require_only_ours(&name, &snapshots)?;
+        self.require_only_ours(row, &name, &snapshots)?;
         self.zfs.unmount_dataset(&name)?;
         self.destroy_all_snapshots(id, &name, &snapshots)?;
         Ok(self.zfs.destroy_dataset(&name)?)
@@ -146,10 +155,8 @@ impl Engine {
             Some(row) => self.gone_snapshots(row)?,
             None => Vec::new(),
         };
-        if let Some(name) = row.as_ref().and_then(|row| row.volume_type.dataset(row.pool, row.id))
-            && let Err(error) = self.zfs.mount_dataset(&name)
-        {
-            tracing::warn!(volume.id = volume.0, %error, "a volume that was not deleted could not be mounted again");
+        if let Some(row) = &row {
+            self.mount_again(row);
         }
         self.end(id, Some(&cause.to_string()), |transaction| {
             for snapshot in &gone {
@@ -157,6 +164,15 @@ impl Engine {
             }
             catalog::volume::set_state(transaction, volume, RowState::Ready)
         })
+    }
+
+    /// A volume that was to be deleted was unmounted first.
+    pub(super) fn mount_again(&self, row: &VolumeRow) {
+        if let Some(name) = row.volume_type.dataset(row.pool, row.id)
+            && let Err(error) = self.zfs.mount_dataset(&name)
+        {
+            tracing::warn!(volume.id = row.id.0, %error, "a volume that was not deleted could not be mounted again");
+        }
     }
 
     /// Snapshots of a volume with a row but without a snapshot in ZFS.

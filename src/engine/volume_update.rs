@@ -92,8 +92,8 @@ impl Engine {
         before: &VolumeProperties,
         cause: &Error,
     ) -> Result<()> {
-        let row = self.volume_row(volume)?;
-        if let Err(error) = self.set_volume_properties(&row, before) {
+        let row = self.catalog.read(|view| catalog::volume::find(view, volume))?;
+        if let Some(Err(error)) = row.map(|row| self.set_volume_properties(&row, before)) {
             tracing::warn!(volume.id = volume.0, %error, "the former properties could not be set again");
         }
         self.end(id, Some(&cause.to_string()), |transaction| {

@@ -22,7 +22,7 @@ pub enum DatasetKind {
     Zvol {
         /// `volsize` in bytes, whole blocks.
         bytes: u64,
-        /// `volblocksize`.
+        /// `volblocksize`; of a foreign zvol with blocks that we don't make, the largest that we do.
         block: BlockSize,
     },
 }
@@ -66,7 +66,7 @@ pub struct DatasetChange {
     pub options: VolumeOptions,
     /// User properties to set.
     pub notes: BTreeMap<String, String>,
-    /// User properties to take away.
+    /// User properties to take away, after the rest; no error when one is not there.
     pub dropped_notes: Vec<String>,
 }
 
@@ -136,14 +136,16 @@ pub struct Change {
     pub kind: ChangeKind,
     /// `F` file, `/` folder, `@` symbolic link, and the other letters of `zfs diff -F`.
     pub file_type: char,
-    /// Relative to the root of the filesystem, as it was.
+    /// Relative to the root of the filesystem, as it was; empty for the root itself. Bytes that are no UTF-8 are
+    /// replaced.
     pub path: String,
     /// Its new name, when it was renamed.
     pub new_path: Option<String>,
 }
 
 /// What is inside a pool. Errors carry a [`super::Kind`]; what is not there is `Ok(None)` or `Kind::Missing`, and no
-/// other error means "missing".
+/// other error means "missing". When the pool itself is not imported every answer is `Kind::Missing`, never `Ok`, since
+/// nothing can be said then of what is inside.
 pub trait Datasets: Send + Sync {
     /// A filesystem or zvol, without starting a process.
     fn dataset(&self, name: &DatasetName) -> Result<Option<DatasetFacts>>;
@@ -156,12 +158,13 @@ pub trait Datasets: Send + Sync {
     /// Makes a clone with its mark; mounts it or waits for its device. `Missing` without the snapshot, `Exists` when
     /// it is there.
     fn clone_snapshot(&self, creation: &CloneCreation) -> Result<()>;
-    /// Changes properties, all in one command. `NoSpace` when a limit is below what is used.
+    /// Changes properties, all in one command, but for notes that are taken away. `NoSpace` when a limit is below what
+    /// is used, `Denied` when a zvol would shrink or be without a size.
     fn change_dataset(&self, name: &DatasetName, change: &DatasetChange) -> Result<()>;
     /// Destroys a dataset that has no snapshots and no children (else `Busy`). The caller has checked that it is ours.
     /// A device or mount that others have open is `Busy`.
     fn destroy_dataset(&self, name: &DatasetName) -> Result<()>;
-    /// Mounts a filesystem, when it is not, or waits for the device of a zvol.
+    /// Mounts a filesystem, when it is not, or waits for the device of a zvol. `Missing` when it is not there.
     fn mount_dataset(&self, name: &DatasetName) -> Result<()>;
     /// Unmounts a filesystem, or finds that nobody has the device of a zvol open; `Busy` otherwise. A deletion begins
     /// with it, so that nothing is destroyed when it can't come to its end.
@@ -178,22 +181,25 @@ pub trait Datasets: Send + Sync {
     fn destroy_snapshots(&self, names: &[SnapshotName]) -> Result<()>;
     /// Sets user properties of a snapshot.
     fn note_snapshot(&self, name: &SnapshotName, notes: &BTreeMap<String, String>) -> Result<()>;
-    /// Makes a dataset what it was at the time of its newest snapshot; `Busy` when there is a newer one.
+    /// Makes a dataset what it was at the time of its newest snapshot; `Busy` when there is a newer snapshot or bookmark.
     fn rollback(&self, snapshot: &SnapshotName) -> Result<()>;
-    /// Makes a clone the owner of its origin and of all older snapshots.
+    /// Makes a clone the owner of its origin and of all older snapshots. `Denied` when it is no clone, `Exists` when it
+    /// has a snapshot of its own with the name of one of those.
     fn promote(&self, clone: &DatasetName) -> Result<()>;
     /// Holds a snapshot under a tag; `Exists` when that hold is there.
     fn hold(&self, snapshot: &SnapshotName, tag: &str) -> Result<()>;
     /// Takes a hold away; `Missing` when there is none of this tag.
     fn release(&self, snapshot: &SnapshotName, tag: &str) -> Result<()>;
-    /// Bytes that were written to a dataset between one of its snapshots and a later one, or now.
+    /// Bytes that were written to a dataset between one of its snapshots and a later one, or now (what is not on disk
+    /// yet does not count). `Missing` when a snapshot is not there.
     fn written_since(&self, from: &SnapshotName, to: Option<&SnapshotName>) -> Result<u64>;
     /// Paths that differ between a snapshot of a mounted filesystem and a later one, or now. `found` gets them one by
-    /// one and may say that it wants no more, by `false`.
+    /// one and may say that it wants no more, by `false`. `Missing` when a snapshot is not there, `Other` when the
+    /// filesystem is not mounted. While it runs up to now, ZFS keeps a snapshot `zfs-diff-...` of its own.
     fn diff(&self, from: &SnapshotName, to: Option<&SnapshotName>, found: &mut dyn FnMut(Change) -> bool)
     -> Result<()>;
     /// Looks at a file that is to back a lun: a regular file inside the filesystem, not reached over a symbolic link
     /// that leaves it. Gives its size in bytes. `Missing` when there is none, `Denied` when it is something else or
-    /// outside.
+    /// outside, `Other` when the filesystem is not mounted.
     fn backing_file(&self, filesystem: &DatasetName, path: &RelativePath) -> Result<u64>;
 }

@@ -1,6 +1,6 @@
 //! An appliance whose daemon can be killed and started again on the same machine and catalog.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cell::Cell, collections::BTreeSet, sync::Arc};
 
 use vsnap::{
     catalog::Catalog,
@@ -23,6 +23,8 @@ pub struct Appliance {
     pub fake: Arc<FakeOs>,
     folder: tempfile::TempDir,
     engine: Option<Arc<Engine>>,
+    /// Whether there are strangers in the pool.
+    pub strangers: Cell<bool>,
 }
 
 /// The first disk that is a stranger's, counted from 1: it holds ext4. The next one is in a stranger's pool.
@@ -39,7 +41,7 @@ impl Appliance {
             world.disks[STRANGERS].label = Some(Label { pool: "tank".to_owned(), guid: Some(7) });
             world.disks[STRANGERS].stranger = Some(DiskUse::Signature("zfs_member".to_owned()));
         }
-        let mut appliance = Appliance { fake, folder, engine: None };
+        let mut appliance = Appliance { fake, folder, engine: None, strangers: Cell::new(false) };
         appliance.start();
         appliance
     }
@@ -66,6 +68,7 @@ impl Appliance {
     /// Catalog and system agree, nothing is left half done, strangers were left alone.
     pub fn check(&self, when: &str) {
         self.check_pools(when);
+        self.check_volumes(when);
         self.check_disks(when);
         self.check_journal(when);
     }
@@ -109,7 +112,7 @@ impl Appliance {
         assert_ne!(self.engine().system().unwrap().init_status, InitStatus::Initializing, "{when}");
     }
 
-    fn stored(&self, query: &str) -> i64 {
+    pub fn stored(&self, query: &str) -> i64 {
         let catalog = rusqlite::Connection::open(self.folder.path().join("catalog.sqlite")).unwrap();
         catalog.query_row(query, [], |row| row.get(0)).unwrap()
     }
@@ -129,6 +132,19 @@ impl Appliance {
         };
         // May be made to fail by the scenario.
         let _ = self.engine().create_pool(&caller(), request);
+    }
+
+    /// Plugs the pool's disks in, or pulls them all out.
+    pub fn plug(&self, present: bool) {
+        self.fake.world().disks[..STRANGERS - 1].iter_mut().for_each(|disk| disk.present = present);
+    }
+
+    /// The pool was forgotten, with all that was in it and was to be done there.
+    pub fn check_nothing(&self, when: &str) {
+        for table in ["pool", "volume", "snapshot", "hold"] {
+            assert_eq!(self.stored(&format!("SELECT count(*) FROM {table}")), 0, "{when}: rows in {table}");
+        }
+        self.check_journal(when);
     }
 
     pub fn refuse(&self, effect: &'static str) {

@@ -5,7 +5,11 @@
 
 mod appliance;
 mod direct;
+mod model;
 mod scenarios;
+mod strangers;
+mod volume_scenarios;
+mod volumes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -36,6 +40,15 @@ fn stop_scenario(scenario: &Scenario, step: usize) -> Option<Appliance> {
     stopped.then_some(appliance)
 }
 
+/// Stops are no news.
+fn keep_quiet() {
+    std::panic::set_hook(Box::new(|info| {
+        if !info.payload().is::<Stopped>() {
+            eprintln!("{info}");
+        }
+    }));
+}
+
 fn sweep(scenario: &Scenario, reboot: bool) {
     // The journal alone has more steps than that.
     sweep_and(scenario, reboot, 5, &|_, _| ());
@@ -44,11 +57,7 @@ fn sweep(scenario: &Scenario, reboot: bool) {
 /// The sweep of a scenario with `fewest` steps or more. After each recovery `look` looks at what is the scenario's own;
 /// it gets the appliance and the words for when that was.
 fn sweep_and(scenario: &Scenario, reboot: bool, fewest: usize, look: &dyn Fn(&Appliance, &str)) {
-    std::panic::set_hook(Box::new(|info| {
-        if !info.payload().is::<Stopped>() {
-            eprintln!("{info}");
-        }
-    }));
+    keep_quiet();
     for step in 0..TOO_MANY {
         let Some(mut appliance) = stop_scenario(scenario, step) else {
             assert!(step >= fewest, "{}: the sweep found only {step} steps to stop at", scenario.name);
@@ -87,23 +96,52 @@ fn sweep_recovery(scenario: &Scenario, step: usize, reboot: bool, look: &dyn Fn(
     panic!("{}: the recovery did not come to an end", scenario.name);
 }
 
+/// After the stop the pool's disks are gone. They are back at the next start but one, or the pool is forgotten.
+fn sweep_without_disks(scenario: &Scenario, forget: bool) {
+    keep_quiet();
+    for step in 0..TOO_MANY {
+        let Some(mut appliance) = stop_scenario(scenario, step) else { return };
+        let when = format!("{} stopped at step {step}, then without disks", scenario.name);
+        appliance.fake.world().reboot();
+        appliance.plug(false);
+        appliance.start();
+        if forget {
+            // Not even a pool that is gone is forgotten while it has locked snapshots.
+            appliance.fake.advance(10_000);
+            let _ = appliance.engine().delete_pool(&appliance::caller(), vsnap::types::PoolId(1), true);
+        }
+        appliance.kill();
+        appliance.fake.world().reboot();
+        appliance.plug(true);
+        appliance.fake.allow_all();
+        appliance.start();
+        if forget {
+            appliance.check_nothing(&when);
+        } else {
+            appliance.check(&when);
+        }
+    }
+    panic!("{}: the sweep did not come to an end", scenario.name);
+}
+
 macro_rules! sweeps {
-    ($($name:ident)*) => {$(
+    ($module:ident: $($name:ident)*) => {$(
         mod $name {
             #[test]
             fn daemon_killed() {
-                super::sweep(&super::scenarios::$name(), false);
+                super::sweep(&super::$module::$name(), false);
             }
 
             #[test]
             fn machine_rebooted() {
-                super::sweep(&super::scenarios::$name(), true);
+                super::sweep(&super::$module::$name(), true);
             }
         }
     )*};
 }
 
 sweeps! {
+    scenarios:
     initialize
     create
     create_that_fails
@@ -120,6 +158,84 @@ sweeps! {
     replace
     delete
     delete_that_is_refused
+}
+
+/// What is inside a pool can't be told while the pool is not here.
+macro_rules! outages {
+    ($module:ident: $($name:ident)*) => {
+        sweeps! { $module: $($name)* }
+
+        mod without_disks {$(
+            #[test]
+            fn $name() {
+                super::sweep_without_disks(&super::$module::$name(), false);
+            }
+        )*}
+
+        mod forgotten {$(
+            #[test]
+            fn $name() {
+                super::sweep_without_disks(&super::$module::$name(), true);
+            }
+        )*}
+    };
+}
+
+outages! {
+    volume_scenarios:
+    create_filesystem
+    create_filesystem_that_fails
+    create_filesystem_that_is_not_mounted
+    create_lun
+    create_lun_without_device
+    create_file_lun
+    create_file_lun_that_fails
+    create_clone
+    create_clone_that_fails
+    create_clone_that_is_not_mounted
+    update_filesystem
+    update_lun
+    update_file_lun
+    update_volume_that_fails
+    delete_volume
+    delete_lun
+    delete_file_lun
+    delete_file_lun_that_fails
+    delete_clone
+    delete_volume_with_past_lock
+    delete_volume_with_clones
+    delete_volume_that_is_open
+    delete_volume_refused_at_its_snapshots
+    delete_volume_refused_at_its_end
+    snapshot_of_one
+    snapshot_of_three
+    snapshot_of_three_that_fails
+    snapshot_that_is_locked
+    snapshot_that_can_not_be_locked
+    delete_snapshot_in_the_middle
+    delete_snapshot_with_past_lock
+    delete_snapshot_that_fails
+    rollback
+    rollback_with_clones
+    rollback_that_fails
+    rollback_refused_at_snapshots
+    rollback_refused_at_a_clone
+    rollback_refused_by_an_open_clone
+    promotion
+    promotion_that_fails
+    lock_snapshot
+    lock_that_fails
+    lock_refused_at_its_notes
+    hold_snapshot
+    hold_that_fails
+    release_snapshot
+    release_that_fails
+    expiry
+}
+
+sweeps! {
+    volume_scenarios:
+    delete_pool_with_volumes
 }
 
 macro_rules! direct_sweeps {

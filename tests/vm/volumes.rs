@@ -370,6 +370,8 @@ fn drift_is_reported_and_nothing_is_adopted() {
     let message = bed.delete(&format!("/api/volume/{kept}")).fails(409, "BusyError");
     assert!(message.contains("@byhand"), "{message}");
     bed.delete(&format!("/api/volume/{gone}")).ok();
+    let message = bed.delete(&format!("/api/pool/{pool}")).fails(409, "BusyError");
+    assert!(message.contains("stranger"), "{message}");
     wait_until("the dataset of a stranger is there", 1, || {
         bed.try_shell(&format!("zfs list vpool{pool}/stranger")).status.success()
     });

@@ -18,8 +18,9 @@ use libzetta::{
 use super::{OpenZfs, property};
 use crate::os::{Error, Kind, Result};
 
-/// How many datasets or snapshots one program reads.
-const GROUP: usize = 1000;
+/// How many datasets or snapshots one program reads. Each property costs the kernel a look into the dataset, which has
+/// to be opened for it anew unless it is mounted or in use.
+const GROUP: usize = 200;
 /// Instructions and bytes of memory that a program gets: what the kernel module allows at most, by default.
 const MOST_INSTRUCTIONS: u64 = 100_000_000;
 const MOST_MEMORY: u64 = 100 << 20;
