@@ -13,8 +13,8 @@ use vsnap::{
     api::{self, openapi, server, supervision, tls},
     catalog::Catalog,
     config::{self, Config},
-    engine::Engine,
-    os::{machine::Linux, zfs::OpenZfs},
+    engine::{Engine, System},
+    os::{LinuxExports, machine::Linux, zfs::OpenZfs},
 };
 
 /// The vSnap appliance daemon: serves the HTTPS API that turns this machine's disks into storage for backups.
@@ -186,7 +186,8 @@ async fn start_engine(config: Config) -> Outcome<Arc<Engine>> {
         let catalog = Catalog::open(&config.state_dir.join("catalog.sqlite"))?;
         let zfs = Arc::new(OpenZfs::new()?);
         let machine = Arc::new(Linux::new(config.storage.allow_loop_devices)?);
-        let engine = Engine::new(catalog, zfs, machine, config)?;
+        let exports = Arc::new(LinuxExports::new()?);
+        let engine = Engine::new(catalog, System { zfs, machine, exports }, config)?;
         engine.start()?;
         Ok(engine)
     };

@@ -4,6 +4,7 @@
 //! from the top, and ends in the same transaction as its last row change. Changes hold [`locks`] on what they touch.
 
 mod disk;
+mod exports;
 pub mod locks;
 mod network;
 pub mod operation;
@@ -38,7 +39,7 @@ use crate::{
     catalog::Catalog,
     config::Config,
     error::Result,
-    os::{Machine, Zfs},
+    os::{Exports, Machine, Zfs},
     types::{Epoch, SystemId},
 };
 
@@ -58,11 +59,24 @@ impl Caller {
     }
 }
 
+/// Everything outside the process that an appliance works with.
+pub struct System {
+    /// Pools and what is in them.
+    pub zfs: Arc<dyn Zfs>,
+    /// Disks, accounts, interfaces, clock.
+    pub machine: Arc<dyn Machine>,
+    /// What clients reach.
+    pub exports: Arc<dyn Exports>,
+}
+
 /// The appliance.
 pub struct Engine {
     catalog: Catalog,
     zfs: Arc<dyn Zfs>,
     machine: Arc<dyn Machine>,
+    exports: Arc<dyn Exports>,
+    /// Exports are applied one after the other.
+    exporting: Mutex<()>,
     config: Config,
     /// Another one after the catalog was rebuilt.
     id: RwLock<SystemId>,
@@ -75,12 +89,15 @@ pub struct Engine {
 
 impl Engine {
     /// An appliance on this catalog and system. A new catalog gets the identity of a new appliance.
-    pub fn new(catalog: Catalog, zfs: Arc<dyn Zfs>, machine: Arc<dyn Machine>, config: Config) -> Result<Arc<Self>> {
+    pub fn new(catalog: Catalog, os: System, config: Config) -> Result<Arc<Self>> {
+        let System { zfs, machine, exports } = os;
         let id = system::identity(&catalog, machine.now())?;
         Ok(Arc::new(Engine {
             catalog,
             zfs,
             machine,
+            exports,
+            exporting: Mutex::default(),
             config,
             id: RwLock::new(id),
             locks: locks::Locks::default(),

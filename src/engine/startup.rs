@@ -28,6 +28,7 @@ impl Engine {
                 tracing::error!(pool.id = row.id.0, %error, "the disks of a pool could not be noted");
             }
         }
+        self.restore_exports(false);
         self.start_upkeep();
         Ok(())
     }

@@ -54,6 +54,7 @@ impl Engine {
         let now = self.now();
         self.catalog.write(|transaction| catalog::operation::prune(transaction, Epoch(now.0 - JOURNAL_SECONDS)))?;
         self.remove_expired_snapshots()?;
+        self.restore_exports(true);
         let due = last_due(&self.config.storage.scrub_schedule, now);
         let live = self.zfs.pools()?;
         for row in self.pool_rows()? {

@@ -1,18 +1,23 @@
 //! Everything outside the process, behind small traits, because that is what tests replace.
 //!
-//! [`Zfs`] (with [`Datasets`]) and [`Machine`] have two implementations: the real one ([`zfs::OpenZfs`], [`machine::Linux`]) and
-//! [`fake::FakeOs`], which behaves like it and can refuse or stop on demand. The same contract tests (`tests/os`)
-//! run on both, so that the fake can't drift.
+//! [`Zfs`] (with [`Datasets`]), [`Machine`] and [`Exports`] have two implementations: the real one ([`zfs::OpenZfs`],
+//! [`machine::Linux`], [`LinuxExports`]) and [`fake::FakeOs`], which behaves like it and can refuse or stop on demand.
+//! The same contract tests (`tests/os`) run on both, so that the fake can't drift.
 
 pub mod command;
 mod dataset;
 pub mod disks;
 mod error;
+mod exports;
 pub mod fake;
 pub mod file;
+pub mod lio;
 pub mod machine;
 pub mod network;
+pub mod network_rules;
+pub mod nfs;
 pub mod pam;
+pub mod samba;
 pub mod users;
 pub mod zfs;
 
@@ -23,6 +28,7 @@ pub use dataset::{
     SnapshotFacts,
 };
 pub use error::{Error, Kind};
+pub use exports::{Applied, Exports, LinuxExports};
 
 use crate::types::{
     Epoch,

@@ -5,7 +5,7 @@ use std::{cell::Cell, collections::BTreeSet, sync::Arc};
 use vsnap::{
     catalog::Catalog,
     config::Config,
-    engine::{Caller, Engine},
+    engine::{Caller, Engine, System},
     os::{
         Kind,
         fake::{FakeOs, Label},
@@ -50,6 +50,10 @@ impl Appliance {
         self.engine.as_ref().unwrap()
     }
 
+    fn system(&self) -> System {
+        System { zfs: self.fake.clone(), machine: self.fake.clone(), exports: self.fake.clone() }
+    }
+
     pub fn kill(&mut self) {
         self.engine = None;
     }
@@ -60,7 +64,7 @@ impl Appliance {
         catalog.set_probe(Box::new(move || fake.step()));
         let mut config = Config::default();
         config.storage.import_wait_seconds = 0;
-        let engine = Engine::new(catalog, self.fake.clone(), self.fake.clone(), config).unwrap();
+        let engine = Engine::new(catalog, self.system(), config).unwrap();
         engine.start().unwrap();
         self.engine = Some(engine);
     }

@@ -8,6 +8,7 @@ mod dataset;
 #[cfg(test)]
 mod dataset_tests;
 mod dataset_world;
+mod exports;
 mod machine;
 mod world;
 mod zfs;
@@ -22,6 +23,7 @@ use std::{
 
 pub use content::{Content, FileKind};
 pub use dataset_world::{FakeDataset, FakeSnapshot};
+pub use exports::FakeExports;
 pub use world::{FakeDisk, FakePool, Label, World};
 
 use super::{Error, Kind, Result};

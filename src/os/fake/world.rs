@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::FakeDataset;
+use super::{FakeDataset, FakeExports};
 use crate::{
     os::{Error, Kind, PoolFacts, Result},
     types::{
@@ -90,6 +90,8 @@ pub struct World {
     pub disks: Vec<FakeDisk>,
     /// By ZFS name.
     pub pools: BTreeMap<String, FakePool>,
+    /// What clients reach.
+    pub exports: FakeExports,
     pub(super) accounts: Vec<FakeAccount>,
     pub(super) accounts_version: u64,
     next_guid: u64,

@@ -1,0 +1,73 @@
+//! Exports are derived: what is to be reached is rendered whole from the catalog, and the system is made so. Called
+//! after every change, at start, and by upkeep, which so brings back what somebody took away by hand.
+
+use std::sync::PoisonError;
+
+use super::Engine;
+use crate::{error::Result, os::Applied};
+
+/// A kind of export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Export {
+    /// NFS shares.
+    Nfs,
+    /// SMB shares.
+    Smb,
+    /// The iSCSI target.
+    Iscsi,
+    /// Services per interface.
+    Networks,
+}
+
+impl Export {
+    /// In the order in which they are brought up: an interface is closed before something can be reached through it.
+    const ALL: [Export; 4] = [Export::Networks, Export::Nfs, Export::Smb, Export::Iscsi];
+}
+
+impl Engine {
+    /// Makes the exports of one kind what the catalog says. One at a time: what is read last is applied last.
+    pub(super) fn apply_exports(&self, kind: Export) -> Result<Applied> {
+        let _turn = self.exporting.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match kind {
+            Export::Nfs => self.exports.apply_nfs(&self.wanted_nfs()?)?,
+            Export::Smb => self.exports.apply_smb(&self.wanted_smb()?)?,
+            Export::Iscsi => self.exports.apply_iscsi(self.wanted_iscsi()?.as_ref())?,
+            Export::Networks => self.exports.apply_networks(&self.wanted_networks()?)?,
+        })
+    }
+
+    /// Makes all exports what the catalog says. One kind that fails does not keep the others from it. `surprise` says
+    /// that nothing should have to be done, so that what was is worth a warning.
+    pub(super) fn restore_exports(&self, surprise: bool) {
+        for kind in Export::ALL {
+            match self.apply_exports(kind) {
+                Ok(applied) => {
+                    for change in applied.changes {
+                        if surprise {
+                            tracing::warn!(?kind, "an export was not as it should be: {change}");
+                        } else {
+                            tracing::info!(?kind, "{change}");
+                        }
+                    }
+                }
+                Err(error) => tracing::error!(?kind, %error, "exports could not be brought up"),
+            }
+        }
+    }
+
+    fn wanted_nfs(&self) -> Result<Vec<crate::os::nfs::NfsExport>> {
+        Ok(Vec::new())
+    }
+
+    fn wanted_smb(&self) -> Result<Vec<crate::os::samba::SmbShare>> {
+        Ok(Vec::new())
+    }
+
+    fn wanted_iscsi(&self) -> Result<Option<crate::os::lio::ScsiTarget>> {
+        Ok(None)
+    }
+
+    fn wanted_networks(&self) -> Result<Vec<crate::os::network_rules::InterfaceServices>> {
+        Ok(Vec::new())
+    }
+}
