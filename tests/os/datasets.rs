@@ -19,7 +19,7 @@ const AS_POOL: VolumeOptions = VolumeOptions { compression: None, deduplication:
 
 #[test]
 fn a_new_filesystem_carries_its_mark_limit_and_options() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let name = filesystem(1);
         let mut creation = dataset(&name, DatasetKind::Filesystem { limit: Some(64 << 20) });
         creation.options = VolumeOptions { deduplication: Some(false), ..VolumeOptions::default() };
@@ -45,7 +45,7 @@ fn a_new_filesystem_carries_its_mark_limit_and_options() {
 
 #[test]
 fn a_new_zvol_has_its_size_and_device() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let name = lun(2);
         let block = BlockSize::new(16 << 10).unwrap();
         let kind = DatasetKind::Zvol { bytes: 100 << 20, block };
@@ -76,7 +76,7 @@ fn datasets_that_are_not_there_are_missing_and_nothing_else() {
     fails(system.zfs.numbers(&pool, std::slice::from_ref(&name)), Kind::Missing);
     fails(system.zfs.create_dataset(&dataset(&name, kind)), Kind::Missing);
     fails(system.zfs.mount_pool(&pool), Kind::Missing);
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         assert_eq!(system.zfs.dataset(&name).unwrap(), None);
         assert_eq!(system.zfs.datasets(&pool).unwrap(), []);
         assert!(system.zfs.numbers(&pool, std::slice::from_ref(&name)).unwrap().is_empty());
@@ -89,7 +89,7 @@ fn datasets_that_are_not_there_are_missing_and_nothing_else() {
 
 #[test]
 fn all_datasets_of_a_pool_are_listed() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let names = [system.make_filesystem(1), system.make_filesystem(3), system.make_lun(2)];
         let listed = system.zfs.datasets(&system.name()).unwrap();
         let found: Vec<&str> = listed.iter().map(|facts| facts.name.as_str()).collect();
@@ -120,7 +120,7 @@ fn all_datasets_of_a_pool_are_listed() {
 
 #[test]
 fn numbers_follow_what_is_written() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let name = system.make_filesystem(1);
         if system.is_real() {
             let options = VolumeOptions { compression: Some(false), ..VolumeOptions::default() };
@@ -141,7 +141,7 @@ fn numbers_follow_what_is_written() {
 
 #[test]
 fn properties_of_a_filesystem_change() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let name = system.make_filesystem(1);
         let options = VolumeOptions { compression: Some(false), deduplication: None, syncwrite: Some(true) };
         let added = notes(&[("vsnap:volume", "a=b"), ("vsnap:more", "")]);
@@ -166,7 +166,7 @@ fn properties_of_a_filesystem_change() {
 
 #[test]
 fn a_zvol_grows_and_never_shrinks() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let name = system.make_lun(1);
         let resize = |bytes: Option<u64>| {
             let change = DatasetChange { size: Some(bytes), ..DatasetChange::default() };
@@ -183,7 +183,7 @@ fn a_zvol_grows_and_never_shrinks() {
 
 #[test]
 fn a_dataset_is_destroyed_when_nothing_hangs_on_it() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         for name in [system.make_filesystem(1), system.make_lun(2)] {
             let snapshot = name.snapshot(SnapshotId(1));
             let snapshots = std::slice::from_ref(&snapshot);
@@ -200,7 +200,7 @@ fn a_dataset_is_destroyed_when_nothing_hangs_on_it() {
 
 #[test]
 fn a_dataset_that_is_open_is_busy() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         if !system.is_real() {
             return;
         }
@@ -221,7 +221,7 @@ fn a_dataset_that_is_open_is_busy() {
 
 #[test]
 fn a_clone_has_its_own_mark_and_its_origin() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let pairs = [(system.make_filesystem(1), filesystem(3)), (system.make_lun(2), lun(4))];
         for (name, clone) in &pairs {
             let origin = name.snapshot(SnapshotId(1));
@@ -260,7 +260,7 @@ fn a_clone_has_its_own_mark_and_its_origin() {
 
 #[test]
 fn after_an_import_everything_is_mounted_again() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let names = [system.make_filesystem(1), system.make_filesystem(2)];
         let lun = system.make_lun(3);
         let guid = system.zfs.pool(&system.name()).unwrap().unwrap().guid;
@@ -286,7 +286,7 @@ fn after_an_import_everything_is_mounted_again() {
 
 #[test]
 fn a_backing_file_is_a_regular_file_inside() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let name = system.make_filesystem(1);
         let look = |path: &str| system.zfs.backing_file(&name, &RelativePath::new(path).unwrap());
         fails(look("files/lun.img"), Kind::Missing);

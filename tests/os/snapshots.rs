@@ -45,7 +45,7 @@ fn clone(system: &System, origin: &SnapshotName, number: i64) -> DatasetName {
 
 #[test]
 fn snapshots_of_several_datasets_are_taken_at_once() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let names = [system.make_filesystem(1), system.make_lun(2)];
         let notes = BTreeMap::from([("vsnap:reason".to_owned(), "a%20b=c".to_owned())]);
         let snapshots = names.each_ref().map(|name| name.snapshot(SnapshotId(7)));
@@ -68,7 +68,7 @@ fn snapshots_of_several_datasets_are_taken_at_once() {
 
 #[test]
 fn all_snapshots_of_a_set_are_taken_or_none() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let (one, other) = (system.make_filesystem(1), system.make_filesystem(2));
         let there = take(system, &one, 1);
         let guid = facts(system, &there).guid;
@@ -90,7 +90,7 @@ fn snapshots_that_are_not_there_are_missing_and_nothing_else() {
     fails(system.zfs.snapshots(snapshot.dataset()), Kind::Missing);
     fails(system.zfs.snapshot(std::slice::from_ref(&snapshot), &mark(), &BTreeMap::new()), Kind::Missing);
     fails(system.zfs.destroy_snapshots(std::slice::from_ref(&snapshot)), Kind::Missing);
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let zfs = &system.zfs;
         assert_eq!(zfs.snapshot_facts(&snapshot).unwrap(), None);
         assert_eq!(zfs.snapshots(snapshot.dataset()).unwrap(), []);
@@ -116,7 +116,7 @@ fn snapshots_that_are_not_there_are_missing_and_nothing_else() {
 
 #[test]
 fn snapshots_are_listed_oldest_first() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let (name, other) = (system.make_filesystem(1), system.make_filesystem(2));
         let taken = [30, 4, 5, 100, 1].map(|number| take(system, &name, number));
         take(system, &other, 6);
@@ -130,7 +130,7 @@ fn snapshots_are_listed_oldest_first() {
 
 #[test]
 fn snapshots_are_destroyed_together_or_not_at_all() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let (name, lun) = (system.make_filesystem(1), system.make_lun(2));
         let snapshots = [take(system, &name, 1), take(system, &name, 2), take(system, &lun, 3)];
         let there = || snapshots.each_ref().map(|name| system.zfs.snapshot_facts(name).unwrap().is_some());
@@ -155,7 +155,7 @@ fn snapshots_are_destroyed_together_or_not_at_all() {
 
 #[test]
 fn holds_have_tags() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let name = system.make_filesystem(1);
         let snapshot = take(system, &name, 1);
         system.zfs.hold(&snapshot, "two words").unwrap();
@@ -172,7 +172,7 @@ fn holds_have_tags() {
 
 #[test]
 fn notes_of_a_snapshot_are_set() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let snapshot = take(system, &system.make_filesystem(1), 1);
         let notes = BTreeMap::from([("vsnap:a".to_owned(), "b".to_owned()), ("vsnap:c".to_owned(), "12".to_owned())]);
         system.zfs.note_snapshot(&snapshot, &notes).unwrap();
@@ -184,7 +184,7 @@ fn notes_of_a_snapshot_are_set() {
 
 #[test]
 fn a_rollback_goes_to_the_newest_snapshot_only() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let name = system.make_filesystem(1);
         let file = format!("{}/file", name.mountpoint());
         let write = |text: &str| {
@@ -216,7 +216,7 @@ fn a_rollback_goes_to_the_newest_snapshot_only() {
 
 #[test]
 fn a_promoted_clone_owns_its_origin_and_what_is_older() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let name = system.make_filesystem(1);
         let (old, origin) = (take(system, &name, 1), take(system, &name, 2));
         let newer = take(system, &name, 3);
@@ -245,7 +245,7 @@ fn a_promoted_clone_owns_its_origin_and_what_is_older() {
 
 #[test]
 fn bytes_written_since_a_snapshot() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let name = system.make_filesystem(1);
         let write = |file: &str, bytes: usize| {
             if system.is_real() {
@@ -283,7 +283,7 @@ fn changes(system: &System, from: &SnapshotName, to: Option<&SnapshotName>, most
 
 #[test]
 fn changes_between_snapshots_are_found() {
-    System::with_pool(|system, _| {
+    System::with_small_pool(|system| {
         let name = system.make_filesystem(1);
         let path = |text: &str| format!("{}/{text}", name.mountpoint());
         if system.is_real() {
