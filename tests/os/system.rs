@@ -96,6 +96,10 @@ impl System {
             all.iter().filter(|disk| status.has_disk(&disk.path)).map(|disk| disk.path.clone()).collect()
         });
         let _ = system.zfs.destroy_pool(&system.name());
+        if system.is_real() {
+            // Names come again here, unlike on an appliance: the links of zvols that are gone must be, too.
+            system.run(&["udevadm", "settle"]);
+        }
         for path in members.iter().chain(disks.iter().map(|disk| &disk.path)) {
             let _ = system.machine.release_disk(path, &system.owner(None));
         }
