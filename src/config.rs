@@ -71,6 +71,8 @@ pub struct Storage {
     pub scrub_schedule: String,
     /// Seconds to wait at start for the disks of known pools to appear.
     pub import_wait_seconds: u64,
+    /// Seconds from one round of upkeep to the next; at least one.
+    pub upkeep_seconds: u64,
 }
 
 /// `[iscsi]`
@@ -115,6 +117,7 @@ impl Default for Storage {
             dedup_memory_percent: 25,
             scrub_schedule: "0 2 1 * *".to_owned(),
             import_wait_seconds: 60,
+            upkeep_seconds: 60,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, PoisonError, Weak, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use croner::Cron;
@@ -23,11 +23,8 @@ use crate::{
     },
 };
 
-/// Between two rounds.
-const ROUND: Duration = Duration::from_secs(60);
-
-/// Rounds from one comparison of the catalog with ZFS to the next: an hour.
-const COMPARE_ROUNDS: u32 = 60;
+/// From one comparison of the catalog with ZFS to the next.
+const COMPARE: Duration = Duration::from_secs(3600);
 
 /// How long ended operations stay in the journal, in seconds.
 const JOURNAL_SECONDS: i64 = 90 * 24 * 3600;
@@ -38,7 +35,9 @@ impl Engine {
         let (stop, stopped) = mpsc::channel();
         *self.upkeep.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
         let engine = Arc::downgrade(self);
-        let spawned = std::thread::Builder::new().name("upkeep".to_owned()).spawn(move || rounds(&engine, &stopped));
+        let round = Duration::from_secs(self.config.storage.upkeep_seconds.max(1));
+        let spawned =
+            std::thread::Builder::new().name("upkeep".to_owned()).spawn(move || rounds(&engine, round, &stopped));
         if let Err(error) = spawned {
             tracing::error!(%error, "the upkeep thread could not be started: no scrubs until the next start");
         }
@@ -111,16 +110,16 @@ fn spares_done(status: &PoolStatus) -> Vec<&Vdev> {
 }
 
 /// The other end of `stopped` is dropped when no further round is wanted.
-fn rounds(engine: &Weak<Engine>, stopped: &mpsc::Receiver<()>) {
-    let (mut round, mut known) = (0_u32, Vec::new());
-    while stopped.recv_timeout(ROUND) == Err(mpsc::RecvTimeoutError::Timeout) {
+fn rounds(engine: &Weak<Engine>, round: Duration, stopped: &mpsc::Receiver<()>) {
+    let (mut compared, mut known) = (None::<Instant>, Vec::new());
+    while stopped.recv_timeout(round) == Err(mpsc::RecvTimeoutError::Timeout) {
         let Some(engine) = engine.upgrade() else { return };
-        if round.is_multiple_of(COMPARE_ROUNDS)
-            && let Err(error) = engine.report_news(&mut known)
-        {
-            tracing::error!(%error, "the catalog could not be compared with ZFS");
+        if compared.is_none_or(|last| last.elapsed() >= COMPARE) {
+            compared = Some(Instant::now());
+            if let Err(error) = engine.report_news(&mut known) {
+                tracing::error!(%error, "the catalog could not be compared with ZFS");
+            }
         }
-        round = round.wrapping_add(1);
         if let Err(error) = engine.upkeep() {
             tracing::error!(%error, "a round of upkeep failed");
         }

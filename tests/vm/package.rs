@@ -13,7 +13,7 @@ fn upgrade_and_removal_leave_data_alone() {
     }
     let id = bed.create_pool("kept", "raid5", &bed.equal_disks(3));
     bed.shell(&format!("dd if=/dev/urandom of=/vsnap/vpool{id}/data bs=1M count=5 status=none && sha256sum /vsnap/vpool{id}/data > /root/sum"));
-    bed.shell("echo '# an admin was here' >> /etc/vsnap/vsnap.toml");
+    bed.shell("echo '# an admin was here' >> /etc/vsnap/vsnap.toml && cp -p /etc/vsnap/vsnap.toml /root/");
 
     bed.shell(&format!("DEBIAN_FRONTEND=noninteractive dpkg -i {PACKAGE}"));
     bed.wait_for_api();
@@ -33,7 +33,9 @@ fn upgrade_and_removal_leave_data_alone() {
     assert!(!bed.try_shell("test -e /var/lib/vsnap").status.success(), "purge removes the catalog");
     // The catalog is gone, so the pool is nobody's: what is left is the admin's to decide.
     bed.shell(&format!("zpool destroy vpool{id}; udevadm settle; for p in /dev/disk/by-id/scsi-3*-part1; do [ $(blkid -p -s LABEL -o value $p) = vpool{id} ] && zpool labelclear -f $p && wipefs -qa ${{p%-part1}}; done; udevadm settle"));
-    bed.shell(&format!("DEBIAN_FRONTEND=noninteractive dpkg -i {PACKAGE}"));
+    bed.shell(&format!(
+        "DEBIAN_FRONTEND=noninteractive dpkg -i {PACKAGE}; mv /root/vsnap.toml /etc/vsnap/; systemctl restart vsnapd"
+    ));
     let (user, _) = bed.credentials();
     bed.try_shell(&format!("getent group vsnap | grep -qw {user} || vsnap user grant {user}"));
     bed.wait_for_api();

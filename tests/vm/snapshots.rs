@@ -140,21 +140,21 @@ fn held_and_locked_snapshots_stay() {
     bed.post(&format!("/api/volume/{volume}/snapshot"), json!({"locked": true})).fails(400, "InvalidParameterError");
     bed.post(&format!("/api/volume/{volume}/snapshot"), json!({"expires_at": now - 5}))
         .fails(400, "InvalidParameterError");
-    let locked = snapshot(&bed, &volume, json!({"name": "locked", "expires_at": now + 90, "locked": true}));
+    let locked = snapshot(&bed, &volume, json!({"name": "locked", "expires_at": now + 50, "locked": true}));
     let path = format!("/api/snapshot/{locked}");
     bed.delete(&path).fails(409, "InvalidStateError");
-    for shorter in [json!({"expires_at": now + 80}), json!({"locked": false}), json!({"expires_at": "none"})] {
+    for shorter in [json!({"expires_at": now + 40}), json!({"locked": false}), json!({"expires_at": "none"})] {
         bed.put(&path, shorter).fails(409, "InvalidStateError");
     }
     bed.delete(&format!("/api/volume/{volume}?force=true")).fails(409, "InvalidStateError");
     bed.delete(&format!("/api/pool/{pool}?force=true")).fails(409, "InvalidStateError");
     let by_hand = bed.try_shell(&format!("zfs destroy vpool{pool}/fs{volume}@snap{locked}"));
     assert!(!by_hand.status.success(), "the lock keeps out those who bypass the appliance, too");
-    bed.put(&path, json!({"expires_at": now + 100})).ok();
+    bed.put(&path, json!({"expires_at": now + 60})).ok();
     assert_eq!(bed.get("/api/snapshot?locked=1").ok()["total"], 1);
     // Its time comes, and upkeep removes it.
     wait_until("the expired snapshot is removed", 240, || bed.get("/api/snapshot").ok()["total"] == 0);
-    assert!(bed.shell("date +%s").parse::<i64>().unwrap() >= now + 100, "not a moment before");
+    assert!(bed.shell("date +%s").parse::<i64>().unwrap() >= now + 60, "not a moment before");
     assert_eq!(bed.shell(&format!("zfs list -H -t snapshot -o name -r vpool{pool} | wc -l")), "0");
 }
 
