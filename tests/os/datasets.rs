@@ -207,6 +207,11 @@ fn a_dataset_that_is_open_is_busy() {
         let (filesystem, lun) = (system.make_filesystem(1), system.make_lun(2));
         let open = File::create(format!("{}/open", filesystem.mountpoint())).unwrap();
         let device = File::open(lun.device()).unwrap();
+        let snapshot = lun.snapshot(SnapshotId(3));
+        system.zfs.snapshot(std::slice::from_ref(&snapshot), &system.mark(), &BTreeMap::new()).unwrap();
+        fails(system.zfs.unmount_dataset(&lun), Kind::Busy);
+        assert!(system.zfs.snapshot_facts(&snapshot).unwrap().is_some(), "a deletion ends before anything is lost");
+        system.zfs.destroy_snapshots(&[snapshot]).unwrap();
         for name in [&filesystem, &lun] {
             let began = Instant::now();
             fails(system.zfs.destroy_dataset(name), Kind::Busy);

@@ -84,6 +84,11 @@ fn data_is_landed_snapshotted_cloned_and_read_back() {
     assert_eq!(bed.get("/api/volume").ok(), json!({"volumes": [], "total": 0}));
 }
 
+/// Somebody has a device open from now on, until `pkill -x sleep`.
+fn hold_open(bed: &Bed, device: &str) {
+    bed.shell(&format!("exec 3<{device}; sleep 120 >/dev/null 2>&1 &"));
+}
+
 #[test]
 fn a_lun_is_a_sparse_zvol_that_keeps_its_bytes() {
     let bed = Bed::fresh();
@@ -117,13 +122,13 @@ fn a_lun_is_a_sparse_zvol_that_keeps_its_bytes() {
     assert_eq!(bed.zfs_property(&dataset, "compression"), "off");
 
     // Somebody has it open: refused in bounded time, and nothing is lost.
-    bed.shell(&format!("sh -c 'sleep 25 < /dev/zvol/vpool{pool}/lun{clone} >/dev/null 2>&1 &'"));
+    hold_open(&bed, &format!("/dev/zvol/vpool{pool}/lun{clone}"));
     bed.delete(&format!("/api/volume/{clone}")).fails(409, "BusyError");
     assert_eq!(bed.get(&format!("/api/volume/{clone}")).ok()["name"], "disk copy");
     assert_eq!(bed.shell(&format!("sha256sum < /dev/zvol/vpool{pool}/lun{clone}")), old);
     bed.shell("pkill -x sleep");
     bed.delete(&format!("/api/volume/{clone}")).ok();
-    bed.shell(&format!("sh -c 'sleep 25 < {device} >/dev/null 2>&1 &'"));
+    hold_open(&bed, &device);
     bed.delete(&path).fails(409, "BusyError");
     assert_eq!(bed.get(&format!("/api/snapshot/{snapshot}")).ok()["has_clones"], false, "no snapshot was lost");
     assert!(datasets(&bed, &pool).contains(&format!("{dataset}@snap{snapshot}")));

@@ -232,7 +232,7 @@ impl OpenZfs {
     /// time. Without snapshots there is nothing that a deletion could lose before ZFS refuses it.
     fn require_closed(&self, name: &DatasetName) -> Result<()> {
         let deadline = Instant::now() + OPEN_ELSEWHERE;
-        while !self.read(pool(name), program::OPEN, &[name.as_str()])?.is_empty() {
+        while !self.check(pool(name), program::OPEN, &[name.as_str()])?.is_empty() {
             if Instant::now() >= deadline {
                 let action = format!("looking whether {} is in use", name.device());
                 return Err(Error::new(Kind::Busy, action, "somebody has the device open"));

@@ -3,6 +3,7 @@
 //!
 //! * They run read-only, in the open context, where the pool's datasets can't come or go in the meantime. One that is
 //!   not there must be asked for with `zfs.exists`, since reading a property of it ends the program.
+//! * Whether a dataset is in use is known in the syncing context alone: in the open one every check says that it is not.
 //! * While one runs, nothing can be created or destroyed in the pool. So names are listed first, which is fast, and
 //!   then read in groups of [`GROUP`].
 //! * `libnv` can't read nested lists: a program answers one string, a line for each name, of fields between tabs.
@@ -98,7 +99,7 @@ end
 "#;
 
 /// Which of the given datasets have snapshots and are open: mounted, or a zvol whose device somebody uses. What ZFS
-/// would say to a rollback tells it (16 is `EBUSY`), without doing one.
+/// would say to a rollback tells it (16 is `EBUSY`), without doing one. For [`OpenZfs::check`].
 pub(super) const OPEN: &str = r#"
 for name in pairs(names) do
     if zfs.exists(name) and zfs.check.rollback(name) == 16 then
@@ -180,6 +181,15 @@ impl OpenZfs {
 
     /// Runs a program for some names of one pool. `Missing` when the pool is not imported.
     pub(super) fn read(&self, pool: &str, program: &str, names: &[&str]) -> Result<Vec<Record>> {
+        self.run_program(pool, program, names, false)
+    }
+
+    /// The same in the syncing context: takes a transaction group's time, and changes nothing either.
+    pub(super) fn check(&self, pool: &str, program: &str, names: &[&str]) -> Result<Vec<Record>> {
+        self.run_program(pool, program, names, true)
+    }
+
+    fn run_program(&self, pool: &str, program: &str, names: &[&str], syncing: bool) -> Result<Vec<Record>> {
         let program = format!("{HEAD}{program}{TAIL}");
         let action = || match names {
             [name] => format!("reading {name}"),
@@ -192,7 +202,7 @@ impl OpenZfs {
         }
         let answer = self
             .core
-            .run_channel_program(pool, &program, MOST_INSTRUCTIONS, MOST_MEMORY, false, arguments)
+            .run_channel_program(pool, &program, MOST_INSTRUCTIONS, MOST_MEMORY, syncing, arguments)
             .map_err(|error| core_error(action(), error, |_| None))?;
         let text = answer.get_string("return").map_err(odd)?;
         text.lines().map(|line| Record::read(&action(), line)).collect()
