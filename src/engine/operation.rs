@@ -21,6 +21,7 @@ use crate::{
     error::{Error, Result},
     types::{
         Name, PoolId, SnapshotId, VolumeId,
+        network::Services,
         pool::{PoolOptions, VdevPlan, VdevRole},
         snapshot::{HoldReason, Retention},
         system::InitRequest,
@@ -163,6 +164,15 @@ pub enum Operation {
         /// Why it was held.
         reason: HoldReason,
     },
+    /// Other services on a network interface. What they are to be is in its row.
+    UpdateNetwork {
+        /// Id of the interface.
+        interface: String,
+        /// Its name.
+        name: String,
+        /// What it offered.
+        before: Services,
+    },
 }
 
 /// What a client can change of a volume, as it is or is to be.
@@ -197,6 +207,7 @@ impl Operation {
             Operation::RetainSnapshot { snapshot, .. } => ("retain_snapshot", format!("snapshot {snapshot}")),
             Operation::HoldSnapshot { snapshot, .. } => ("hold_snapshot", format!("snapshot {snapshot}")),
             Operation::ReleaseSnapshot { snapshot, .. } => ("release_snapshot", format!("snapshot {snapshot}")),
+            Operation::UpdateNetwork { interface, .. } => ("update_network", format!("network {interface}")),
         }
     }
 }
@@ -322,6 +333,7 @@ impl Engine {
             Operation::RetainSnapshot { snapshot, after, .. } => self.run_retain_snapshot(id, *snapshot, *after),
             Operation::HoldSnapshot { snapshot, reason, user } => self.run_hold_snapshot(id, *snapshot, reason, user),
             Operation::ReleaseSnapshot { snapshot, reason } => self.run_release_snapshot(id, *snapshot, reason),
+            Operation::UpdateNetwork { .. } => self.run_update_network(id),
         }
     }
 
@@ -352,6 +364,9 @@ impl Engine {
             }
             Operation::HoldSnapshot { snapshot, reason, .. } => self.undo_hold_snapshot(id, *snapshot, reason, cause),
             Operation::ReleaseSnapshot { .. } => self.end(id, Some(&cause.to_string()), |_| Ok(())),
+            Operation::UpdateNetwork { interface, name, before } => {
+                self.undo_update_network(id, (interface, name), before, cause)
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Engine,
+    exports::Export,
     pool::{disk_groups, zpool_name},
 };
 use crate::{
@@ -15,6 +16,8 @@ impl Engine {
     /// Brings the appliance to where its catalog says it is. Fails only when the catalog does: an appliance with a
     /// pool that can't be imported must still answer, and say so.
     pub fn start(self: &Arc<Self>) -> Result<()> {
+        // Before anything else, which takes its time: an interface is closed before something can be reached through it.
+        self.restore_export(Export::Networks, false);
         let rows = self.catalog.read(catalog::pool::all)?;
         self.wait_for_disks(&rows)?;
         for row in &rows {

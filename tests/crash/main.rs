@@ -6,6 +6,7 @@
 mod appliance;
 mod direct;
 mod model;
+mod network_scenarios;
 mod scenarios;
 mod strangers;
 mod volume_scenarios;
@@ -236,6 +237,14 @@ outages! {
 sweeps! {
     volume_scenarios:
     delete_pool_with_volumes
+}
+
+sweeps! {
+    network_scenarios:
+    take_services
+    change_services
+    give_services
+    take_services_that_fails
 }
 
 macro_rules! direct_sweeps {
