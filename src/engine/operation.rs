@@ -217,6 +217,12 @@ fn first(snapshots: &[SnapshotId]) -> SnapshotId {
     snapshots.first().copied().unwrap_or(SnapshotId(0))
 }
 
+/// The operation of a row of the journal.
+fn read(row: &catalog::operation::OperationRow) -> Result<Operation> {
+    let read = serde_json::from_str(&row.parameters);
+    Ok(read.map_err(|error| catalog::Error::Content(format!("operation {}: {error}", row.id)))?)
+}
+
 /// How many operations are running, so that a stop can wait for them.
 #[derive(Default)]
 pub struct Running {
@@ -401,25 +407,33 @@ impl Engine {
     /// Drives every operation that has not ended to its end, the youngest first.
     pub(super) fn recover(&self) -> Result<()> {
         for row in self.catalog.read(catalog::operation::unfinished)? {
-            let operation: Operation = serde_json::from_str(&row.parameters)
-                .map_err(|error| catalog::Error::Content(format!("operation {}: {error}", row.id)))?;
+            let operation = read(&row)?;
             let (verb, subject) = operation.verb_and_subject();
             if let Some(pool) = self.pool_worked_in(&operation)?
                 && !self.is_readable(pool)?
             {
                 // Nobody can tell how far it came, so it is neither done nor taken back before the pool is here again.
                 tracing::warn!(operation.id = row.id, verb, subject, "{verb} of {subject} waits for pool {pool}");
+                self.absence.hold_back(row.id, pool);
                 continue;
             }
-            tracing::warn!(
-                operation.id = row.id,
-                verb,
-                subject,
-                "going on with {verb} of {subject}, which was interrupted"
-            );
-            // Its failure has been logged and written to the journal; the appliance starts all the same.
-            let _ = self.carry_out_or_give_up(row.id, &operation);
+            self.go_on(&row)?;
         }
+        Ok(())
+    }
+
+    /// Drives an operation that was interrupted to its end.
+    pub(super) fn go_on(&self, row: &catalog::operation::OperationRow) -> Result<()> {
+        let operation = read(row)?;
+        let (verb, subject) = operation.verb_and_subject();
+        tracing::warn!(
+            operation.id = row.id,
+            verb,
+            subject,
+            "going on with {verb} of {subject}, which was interrupted"
+        );
+        // Its failure has been logged and written to the journal; the appliance works on all the same.
+        let _ = self.carry_out_or_give_up(row.id, &operation);
         Ok(())
     }
 

@@ -23,6 +23,7 @@ impl Engine {
         for row in &rows {
             if let Err(error) = self.bring_in(row) {
                 tracing::error!(pool.id = row.id.0, %error, "a pool could not be imported");
+                self.absence.await_pool(row.id);
             }
         }
         self.recover()?;
@@ -60,7 +61,7 @@ impl Engine {
 
     /// Imports a pool by its guid, unless it is there, checks that it is ours, and mounts it with all that is in it:
     /// before interrupted operations go on, since a root that is mounted after a filesystem in it hides that one.
-    fn bring_in(&self, row: &PoolRow) -> Result<()> {
+    pub(super) fn bring_in(&self, row: &PoolRow) -> Result<()> {
         let Some(guid) = row.guid else { return Ok(()) };
         let name = zpool_name(row.id);
         if self.zfs.pool(&name)?.is_none() {
@@ -72,7 +73,7 @@ impl Engine {
         Ok(self.zfs.mount_pool(&name)?)
     }
 
-    fn note_disks(&self, row: &PoolRow) -> Result<()> {
+    pub(super) fn note_disks(&self, row: &PoolRow) -> Result<()> {
         let (status, _) = self.changeable(row)?;
         let disks = disk_groups(row.pool_type, &status);
         if disks != row.disks {
