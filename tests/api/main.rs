@@ -8,6 +8,7 @@ mod document;
 mod failures;
 mod networks;
 mod resources;
+mod scale;
 mod server;
 mod snapshots;
 mod volume_input;

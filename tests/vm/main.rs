@@ -15,6 +15,7 @@ mod package;
 mod pool_disks;
 mod pool_failures;
 mod pools;
+mod scale;
 mod snapshots;
 mod system;
 mod upkeep;
