@@ -7,6 +7,7 @@ mod conventions;
 mod document;
 mod failures;
 mod networks;
+mod numbers;
 mod resources;
 mod scale;
 mod server;
