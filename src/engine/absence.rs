@@ -40,7 +40,7 @@ impl Absence {
     }
 
     /// From now on upkeep looks for this pool.
-    pub(super) fn await_pool(&self, pool: PoolId) {
+    pub(super) fn look_for(&self, pool: PoolId) {
         self.lock().pools.insert(pool, Seen { disks: BTreeSet::new(), tried: true });
     }
 
@@ -143,7 +143,7 @@ mod tests {
     fn an_import_is_tried_when_the_disks_are_there_or_no_more_come() {
         let absence = Absence::default();
         let pool = PoolId(1);
-        absence.await_pool(pool);
+        absence.look_for(pool);
         let disks = |count: usize| ["a", "b", "c"][..count].iter().map(|disk| (*disk).to_owned()).collect();
         let tried = |count: usize| absence.is_worth_trying(pool, disks(count), count == 3);
         assert_eq!([tried(0), tried(0)], [false, false], "none");

@@ -23,7 +23,7 @@ impl Engine {
         for row in &rows {
             if let Err(error) = self.bring_in(row) {
                 tracing::error!(pool.id = row.id.0, %error, "a pool could not be imported");
-                self.absence.await_pool(row.id);
+                self.absence.look_for(row.id);
             }
         }
         self.recover()?;

@@ -7,6 +7,7 @@ mod absence;
 mod appliance;
 mod direct;
 mod model;
+mod model_state;
 mod network_scenarios;
 mod scenarios;
 mod strangers;
