@@ -63,7 +63,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(user::list, user::create))
         .routes(routes!(user::show, user::act, user::set_password))
         .routes(routes!(network::list))
-        .routes(routes!(network::show))
+        .routes(routes!(network::show, network::update))
         .routes(routes!(target::list))
         .routes(routes!(disk::list, disk::act))
         .routes(routes!(pool::list, pool::create))

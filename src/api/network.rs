@@ -1,16 +1,21 @@
 //! Network interfaces (contract section 4).
 
 use axum::extract::{Path, State};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Api, blocking,
-    body::Query,
+    Api,
+    auth::EarlyChangeBy,
+    blocking,
+    body::{Json, Query},
     error::Failure,
     lookup::{Asked, Lookup},
 };
-use crate::{error::Error, types::network};
+use crate::{
+    error::Error,
+    types::network::{self, Services},
+};
 
 /// A network interface and the services that are offered on it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,7 +45,7 @@ impl From<network::Network> for Network {
             hw_addr: link.hw_addr,
             ip4_addrs: link.ip4_addrs,
             ip6_addrs: link.ip6_addrs,
-            services: network.services.into_iter().map(network::Service::word).collect(),
+            services: network.services.words(),
         }
     }
 }
@@ -81,6 +86,38 @@ pub(super) async fn list(
     responses((status = 200, description = "The interface", body = Network)))]
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<axum::Json<Network>, Failure> {
     let network = blocking(&api, move |engine| engine.network(&id)).await?;
+    Ok(axum::Json(network.into()))
+}
+
+/// What is to be offered on an interface.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct NetworkServices {
+    /// One or more of `mgmt`, `nfs`, `smb`, `iscsi`, `repl`; or `all`, beside which the others do not matter.
+    #[schema(min_items = 1)]
+    services: Vec<String>,
+}
+
+/// Set network interface services
+///
+/// From now on these services are reachable through this interface, and no others, on IPv4 and IPv6. `mgmt` is the API;
+/// SSH is reachable where `mgmt` or `repl` is. What belongs to none of the services is not touched.
+///
+/// Clients of a data service that is taken away are cut off. Connections to the API and SSH that exist go on, so this
+/// request is answered also when it takes `mgmt` from the interface that it came through.
+///
+/// `mgmt` can't be taken from the last interface with an address that has it (409). An interface that appears later
+/// offers everything. May be used before `init`.
+#[utoipa::path(put, path = "/api/network/{id}", operation_id = "updateNetwork", tag = "network",
+    request_body = NetworkServices, params(("id" = String, Path, description = "Id of the interface")),
+    responses((status = 200, description = "The interface", body = Network)))]
+pub(super) async fn update(
+    State(api): State<Api>,
+    EarlyChangeBy(caller): EarlyChangeBy,
+    Path(id): Path<String>,
+    Json(body): Json<NetworkServices>,
+) -> Result<axum::Json<Network>, Failure> {
+    let services = Services::read(&body.services).map_err(Error::from)?;
+    let network = blocking(&api, move |engine| engine.update_network(&caller, &id, services)).await?;
     Ok(axum::Json(network.into()))
 }
 

@@ -286,7 +286,7 @@ mod tests {
                 assert!(operation["responses"]["401"].is_object() && operation["responses"]["200"].is_object());
             }
         }
-        assert_eq!(ids.len(), 38);
+        assert_eq!(ids.len(), 39);
     }
 
     #[test]

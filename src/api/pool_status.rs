@@ -130,7 +130,10 @@ impl From<PoolReport> for PoolStatus {
             status: state.word(),
             health: state.percent().into(),
             message: Some("the pool is not imported: its disks are missing or cannot be read".to_owned()),
-            advice: Some("check the disks and their cables, then restart vsnapd".to_owned()),
+            advice: Some(
+                "check the disks and their cables; if the pool is not there two minutes later, restart vsnapd"
+                    .to_owned(),
+            ),
             data_errors: 0u8.into(),
             scan: None,
             vdevs: Vec::new(),

@@ -1,31 +1,52 @@
 //! `vsnap network`: network interfaces.
 
-use clap::Subcommand;
-use serde_json::Value;
+use clap::{Subcommand, builder::PossibleValuesParser};
+use serde_json::{Value, json};
 
 use super::{
     Session,
     failure::Result,
     json,
     table::{self, Column::*},
+    which::{Network, Which},
 };
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  vsnap network show                    all interfaces and the services that each offers
-  vsnap --json network show             the same for scripts";
+  vsnap network show                                 all interfaces and the services that each offers
+  vsnap --json network show                          the same for scripts
+  vsnap network update eth1 --services nfs,iscsi     nothing but NFS and iSCSI through eth1
+  vsnap network update 005056b45302 --services all   everything again
+
+An interface is named by its id or its name. At least one interface always keeps mgmt, which is the API; SSH is reachable \
+where mgmt or repl is.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Show all interfaces but the loopback
     Show,
+    /// Set which services are reachable through an interface
+    Update {
+        #[command(flatten)]
+        which: Which<Network>,
+        /// The services, with commas; those that are not named can't be reached through it any more
+        #[arg(long, value_name = "SERVICE,...", required = true, value_delimiter = ',',
+            value_parser = PossibleValuesParser::new(["mgmt", "nfs", "smb", "iscsi", "repl", "all"]))]
+        services: Vec<String>,
+    },
 }
 
 impl Verb {
     pub(super) fn run(self, session: &Session) -> Result {
-        let Verb::Show = self;
-        session.show("/api/network", networks_text)
+        match self {
+            Verb::Show => session.show("/api/network", networks_text),
+            Verb::Update { which, services } => {
+                let path = which.find(&session.client)?.path();
+                let network = session.client.put(&path, &json!({ "services": services }))?;
+                session.output.show(&network, |network| networks_text(&json!({ "networks": [network] })))
+            }
+        }
     }
 }
 

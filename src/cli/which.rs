@@ -18,6 +18,11 @@ pub(super) trait Noun: std::fmt::Debug + Clone + Send + Sync + 'static {
     /// What stands for one in the help.
     const PLACEHOLDER: &'static str;
 
+    /// Whether this can be an id; what can't is not asked for as one.
+    fn may_be_id(key: &str) -> bool {
+        is_number(key)
+    }
+
     /// The object that is meant when none was named.
     fn unnamed(_: &Client) -> Result<Found> {
         Err(Failure::local(format!("say which {0} is meant; `vsnap {0} show` lists those there are", Self::NOUN)))
@@ -61,6 +66,19 @@ pub(super) struct Snapshot;
 impl Noun for Snapshot {
     const NOUN: &'static str = "snapshot";
     const PLACEHOLDER: &'static str = "SNAPSHOT";
+}
+
+/// Network interfaces. Their ids are MACs, or begin with one.
+#[derive(Debug, Clone)]
+pub(super) struct Network;
+
+impl Noun for Network {
+    const NOUN: &'static str = "network";
+    const PLACEHOLDER: &'static str = "INTERFACE";
+
+    fn may_be_id(key: &str) -> bool {
+        key.get(..12).is_some_and(|mac| mac.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
 }
 
 /// The object that a command is about.
@@ -142,8 +160,7 @@ impl Found {
 
 /// The object with this id, or else with this name.
 pub(super) fn find<N: Noun>(client: &Client, key: &str) -> Result<Found> {
-    // Only what can be an id is asked for as one.
-    if is_number(key)
+    if N::may_be_id(key)
         && let Some(found) = by::<N>(client, "id", key)?
     {
         return Ok(found);

@@ -40,18 +40,23 @@ impl Engine {
     /// that nothing should have to be done, so that what was is worth a warning.
     pub(super) fn restore_exports(&self, surprise: bool) {
         for kind in Export::ALL {
-            match self.apply_exports(kind) {
-                Ok(applied) => {
-                    for change in applied.changes {
-                        if surprise {
-                            tracing::warn!(?kind, "an export was not as it should be: {change}");
-                        } else {
-                            tracing::info!(?kind, "{change}");
-                        }
+            self.restore_export(kind, surprise);
+        }
+    }
+
+    /// The same for one kind.
+    pub(super) fn restore_export(&self, kind: Export, surprise: bool) {
+        match self.apply_exports(kind) {
+            Ok(applied) => {
+                for change in applied.changes {
+                    if surprise {
+                        tracing::warn!(?kind, "an export was not as it should be: {change}");
+                    } else {
+                        tracing::info!(?kind, "{change}");
                     }
                 }
-                Err(error) => tracing::error!(?kind, %error, "exports could not be brought up"),
             }
+            Err(error) => tracing::error!(?kind, %error, "exports could not be brought up"),
         }
     }
 
@@ -65,9 +70,5 @@ impl Engine {
 
     fn wanted_iscsi(&self) -> Result<Option<crate::os::lio::ScsiTarget>> {
         Ok(None)
-    }
-
-    fn wanted_networks(&self) -> Result<Vec<crate::os::network_rules::InterfaceServices>> {
-        Ok(Vec::new())
     }
 }

@@ -32,6 +32,8 @@ pub enum Key {
     Disk(DiskUuid),
     /// An OS account.
     User(String),
+    /// The services of all network interfaces.
+    Networks,
 }
 
 impl fmt::Display for Key {
@@ -43,6 +45,7 @@ impl fmt::Display for Key {
             Key::Volume(id) => write!(formatter, "volume {id}"),
             Key::Disk(uuid) => write!(formatter, "disk {uuid}"),
             Key::User(name) => write!(formatter, "user {name}"),
+            Key::Networks => formatter.write_str("the network"),
         }
     }
 }

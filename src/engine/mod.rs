@@ -3,6 +3,7 @@
 //! Every change of pools is an [`operation`]: it is written to the journal before its first effect, may be run again
 //! from the top, and ends in the same transaction as its last row change. Changes hold [`locks`] on what they touch.
 
+mod absence;
 mod disk;
 mod exports;
 pub mod locks;
@@ -82,6 +83,7 @@ pub struct Engine {
     id: RwLock<SystemId>,
     locks: locks::Locks,
     running: operation::Running,
+    absence: absence::Absence,
     progress: operation_report::Progress,
     /// Ends the upkeep thread when it is dropped.
     upkeep: Mutex<Option<mpsc::Sender<()>>>,
@@ -102,6 +104,7 @@ impl Engine {
             id: RwLock::new(id),
             locks: locks::Locks::default(),
             running: operation::Running::default(),
+            absence: absence::Absence::default(),
             progress: operation_report::Progress::default(),
             upkeep: Mutex::default(),
         }))

@@ -1,21 +1,139 @@
-//! Network interfaces (contract section 4.1).
+//! Network interfaces and what is offered on them (contract section 4).
 
-use super::Engine;
+use std::net::IpAddr;
+
+use super::{Caller, Engine, exports::Export, locks::Key, operation::Operation};
 use crate::{
+    catalog::{self, network::NetworkRow},
     error::{Error, Result},
-    types::network::{Network, Service},
+    os::{InterfaceServices, NetworkServices},
+    types::network::{Interface, Network, Service, Services},
 };
 
 impl Engine {
-    /// Every interface with its services. Services are not restricted to interfaces yet, so each one offers them all.
+    /// Every interface with its services. One that nobody has restricted offers them all.
     pub fn networks(&self) -> Result<Vec<Network>> {
-        let interfaces = self.machine.interfaces()?;
-        Ok(interfaces.into_iter().map(|interface| Network { interface, services: Service::ALL.to_vec() }).collect())
+        let rows = self.catalog.read(catalog::network::all)?;
+        let with_services = |interface: Interface| {
+            let row = rows.iter().find(|row| row.id == interface.id);
+            Network { services: row.map_or_else(Services::all, |row| row.services.clone()), interface }
+        };
+        Ok(self.machine.interfaces()?.into_iter().map(with_services).collect())
     }
 
     /// The interface with this id.
     pub fn network(&self, id: &str) -> Result<Network> {
-        let networks = self.networks()?;
-        networks.into_iter().find(|network| network.interface.id == id).ok_or_else(|| Error::not_found("network", id))
+        find(self.networks()?, id)
     }
+
+    /// Sets what is offered on an interface.
+    pub fn update_network(&self, caller: &Caller, id: &str, services: Services) -> Result<Network> {
+        // One for all of them: that one of them keeps `mgmt` is a rule about all.
+        let _guard = self.locks.acquire(vec![Key::Networks], "a change of network services")?;
+        let networks = self.networks()?;
+        require_management(&networks, id, &services)?;
+        let Network { interface, services: before } = find(networks, id)?;
+        self.perform(caller, |transaction| {
+            catalog::network::set(transaction, id, &interface.name, &services, self.now())?;
+            Ok(Operation::UpdateNetwork { interface: interface.id, name: interface.name, before })
+        })?;
+        self.network(id)
+    }
+
+    pub(super) fn run_update_network(&self, id: i64) -> Result<()> {
+        self.apply_exports(Export::Networks)?;
+        // The target listens on the addresses of the interfaces that have its service.
+        self.apply_exports(Export::Iscsi)?;
+        self.finish(id, |_| Ok(()))
+    }
+
+    /// The row goes back first: what is live is rendered from it, now or, if that fails too, by upkeep.
+    pub(super) fn undo_update_network(
+        &self,
+        id: i64,
+        (interface, name): (&str, &str),
+        before: &Services,
+        cause: &Error,
+    ) -> Result<()> {
+        self.end(id, Some(&cause.to_string()), |transaction| {
+            catalog::network::set(transaction, interface, name, before, self.now())
+        })?;
+        for kind in [Export::Networks, Export::Iscsi] {
+            if let Err(error) = self.apply_exports(kind) {
+                tracing::warn!(network.id = interface, ?kind, %error, "the former services could not be set again");
+            }
+        }
+        Ok(())
+    }
+
+    /// What the packet filter has to know: the interfaces that don't offer everything, by the name that each has now.
+    pub(super) fn wanted_networks(&self) -> Result<NetworkServices> {
+        let rows = self.catalog.read(catalog::network::all)?;
+        let mut api_ports: Vec<u16> = self.config.listen.iter().map(|address| address.port()).collect();
+        api_ports.sort_unstable();
+        api_ports.dedup();
+        let mut wanted = NetworkServices { api_ports, interfaces: Vec::new() };
+        if rows.is_empty() {
+            return Ok(wanted);
+        }
+        let interfaces = self.machine.interfaces()?;
+        for row in &rows {
+            if let Some(interface) = self.name_now(row, &interfaces)? {
+                wanted.interfaces.push(InterfaceServices { interface, services: row.services.clone() });
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// The name of an interface, or the one that it had when it was last here, so that it is restricted from the moment
+    /// that it appears; unless that is another one's now.
+    fn name_now(&self, row: &NetworkRow, interfaces: &[Interface]) -> Result<Option<String>> {
+        match interfaces.iter().find(|interface| interface.id == row.id) {
+            Some(interface) => {
+                if interface.name != row.name {
+                    self.catalog
+                        .write(|transaction| catalog::network::set_name(transaction, &row.id, &interface.name))?;
+                }
+                Ok(Some(interface.name.clone()))
+            }
+            None => Ok(interfaces.iter().all(|other| other.name != row.name).then(|| row.name.clone())),
+        }
+    }
+
+    /// Addresses that a service is to listen on; `None` when every interface offers it, and so every address does.
+    /// Samba is not bound to them, since that would take a restart, which drops all sessions: for SMB as for NFS the
+    /// packet filter alone decides.
+    #[allow(dead_code, reason = "the iSCSI target asks for it")]
+    pub(super) fn addresses_of(&self, service: Service) -> Result<Option<Vec<IpAddr>>> {
+        let networks = self.networks()?;
+        if networks.iter().all(|network| network.services.has(service)) {
+            return Ok(None);
+        }
+        let offering = networks.iter().filter(|network| network.services.has(service));
+        Ok(Some(offering.flat_map(|network| network.interface.reachable()).collect()))
+    }
+}
+
+fn find(networks: Vec<Network>, id: &str) -> Result<Network> {
+    networks.into_iter().find(|network| network.interface.id == id).ok_or_else(|| Error::not_found("network", id))
+}
+
+/// Nobody locks himself out: `mgmt` goes from an interface only when another one keeps it, that is there now with an
+/// address.
+fn require_management(networks: &[Network], id: &str, services: &Services) -> Result<()> {
+    let Some(network) = networks.iter().find(|network| network.interface.id == id) else { return Ok(()) };
+    if services.has(Service::Mgmt) || !network.services.has(Service::Mgmt) {
+        return Ok(());
+    }
+    let keeps = |other: &&Network| {
+        other.interface.id != id && other.services.has(Service::Mgmt) && other.interface.reachable().next().is_some()
+    };
+    if networks.iter().any(|other| keeps(&other)) {
+        return Ok(());
+    }
+    Err(Error::State(format!(
+        "interface {} is the last one with an address that has mgmt, and without it nobody could reach the API; give \
+         mgmt to another interface first",
+        network.interface.name
+    )))
 }

@@ -21,6 +21,7 @@ use crate::{
     error::{Error, Result},
     types::{
         Name, PoolId, SnapshotId, VolumeId,
+        network::Services,
         pool::{PoolOptions, VdevPlan, VdevRole},
         snapshot::{HoldReason, Retention},
         system::InitRequest,
@@ -163,6 +164,15 @@ pub enum Operation {
         /// Why it was held.
         reason: HoldReason,
     },
+    /// Other services on a network interface. What they are to be is in its row.
+    UpdateNetwork {
+        /// Id of the interface.
+        interface: String,
+        /// Its name.
+        name: String,
+        /// What it offered.
+        before: Services,
+    },
 }
 
 /// What a client can change of a volume, as it is or is to be.
@@ -197,6 +207,7 @@ impl Operation {
             Operation::RetainSnapshot { snapshot, .. } => ("retain_snapshot", format!("snapshot {snapshot}")),
             Operation::HoldSnapshot { snapshot, .. } => ("hold_snapshot", format!("snapshot {snapshot}")),
             Operation::ReleaseSnapshot { snapshot, .. } => ("release_snapshot", format!("snapshot {snapshot}")),
+            Operation::UpdateNetwork { interface, .. } => ("update_network", format!("network {interface}")),
         }
     }
 }
@@ -204,6 +215,12 @@ impl Operation {
 /// One of an atomic set stands for all.
 fn first(snapshots: &[SnapshotId]) -> SnapshotId {
     snapshots.first().copied().unwrap_or(SnapshotId(0))
+}
+
+/// The operation of a row of the journal.
+fn read(row: &catalog::operation::OperationRow) -> Result<Operation> {
+    let read = serde_json::from_str(&row.parameters);
+    Ok(read.map_err(|error| catalog::Error::Content(format!("operation {}: {error}", row.id)))?)
 }
 
 /// How many operations are running, so that a stop can wait for them.
@@ -322,6 +339,7 @@ impl Engine {
             Operation::RetainSnapshot { snapshot, after, .. } => self.run_retain_snapshot(id, *snapshot, *after),
             Operation::HoldSnapshot { snapshot, reason, user } => self.run_hold_snapshot(id, *snapshot, reason, user),
             Operation::ReleaseSnapshot { snapshot, reason } => self.run_release_snapshot(id, *snapshot, reason),
+            Operation::UpdateNetwork { .. } => self.run_update_network(id),
         }
     }
 
@@ -352,6 +370,9 @@ impl Engine {
             }
             Operation::HoldSnapshot { snapshot, reason, .. } => self.undo_hold_snapshot(id, *snapshot, reason, cause),
             Operation::ReleaseSnapshot { .. } => self.end(id, Some(&cause.to_string()), |_| Ok(())),
+            Operation::UpdateNetwork { interface, name, before } => {
+                self.undo_update_network(id, (interface, name), before, cause)
+            }
         }
     }
 
@@ -386,25 +407,33 @@ impl Engine {
     /// Drives every operation that has not ended to its end, the youngest first.
     pub(super) fn recover(&self) -> Result<()> {
         for row in self.catalog.read(catalog::operation::unfinished)? {
-            let operation: Operation = serde_json::from_str(&row.parameters)
-                .map_err(|error| catalog::Error::Content(format!("operation {}: {error}", row.id)))?;
+            let operation = read(&row)?;
             let (verb, subject) = operation.verb_and_subject();
             if let Some(pool) = self.pool_worked_in(&operation)?
                 && !self.is_readable(pool)?
             {
                 // Nobody can tell how far it came, so it is neither done nor taken back before the pool is here again.
                 tracing::warn!(operation.id = row.id, verb, subject, "{verb} of {subject} waits for pool {pool}");
+                self.absence.hold_back(row.id, pool);
                 continue;
             }
-            tracing::warn!(
-                operation.id = row.id,
-                verb,
-                subject,
-                "going on with {verb} of {subject}, which was interrupted"
-            );
-            // Its failure has been logged and written to the journal; the appliance starts all the same.
-            let _ = self.carry_out_or_give_up(row.id, &operation);
+            self.go_on(&row)?;
         }
+        Ok(())
+    }
+
+    /// Drives an operation that was interrupted to its end.
+    pub(super) fn go_on(&self, row: &catalog::operation::OperationRow) -> Result<()> {
+        let operation = read(row)?;
+        let (verb, subject) = operation.verb_and_subject();
+        tracing::warn!(
+            operation.id = row.id,
+            verb,
+            subject,
+            "going on with {verb} of {subject}, which was interrupted"
+        );
+        // Its failure has been logged and written to the journal; the appliance works on all the same.
+        let _ = self.carry_out_or_give_up(row.id, &operation);
         Ok(())
     }
 

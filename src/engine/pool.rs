@@ -103,7 +103,8 @@ impl Engine {
                 status.guid, row.id
             ))),
             None => Err(Error::State(format!(
-                "pool {} is not imported: its disks are not here; bring them back and restart vsnapd",
+                "pool {} is not imported: its disks are not here; bring them back, and if it is not there two minutes \
+                 later, restart vsnapd",
                 row.id
             ))),
         }

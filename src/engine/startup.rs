@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Engine,
+    exports::Export,
     pool::{disk_groups, zpool_name},
 };
 use crate::{
@@ -15,11 +16,14 @@ impl Engine {
     /// Brings the appliance to where its catalog says it is. Fails only when the catalog does: an appliance with a
     /// pool that can't be imported must still answer, and say so.
     pub fn start(self: &Arc<Self>) -> Result<()> {
+        // Before anything else, which takes its time: an interface is closed before something can be reached through it.
+        self.restore_export(Export::Networks, false);
         let rows = self.catalog.read(catalog::pool::all)?;
         self.wait_for_disks(&rows)?;
         for row in &rows {
             if let Err(error) = self.bring_in(row) {
                 tracing::error!(pool.id = row.id.0, %error, "a pool could not be imported");
+                self.absence.look_for(row.id);
             }
         }
         self.recover()?;
@@ -57,7 +61,7 @@ impl Engine {
 
     /// Imports a pool by its guid, unless it is there, checks that it is ours, and mounts it with all that is in it:
     /// before interrupted operations go on, since a root that is mounted after a filesystem in it hides that one.
-    fn bring_in(&self, row: &PoolRow) -> Result<()> {
+    pub(super) fn bring_in(&self, row: &PoolRow) -> Result<()> {
         let Some(guid) = row.guid else { return Ok(()) };
         let name = zpool_name(row.id);
         if self.zfs.pool(&name)?.is_none() {
@@ -69,7 +73,7 @@ impl Engine {
         Ok(self.zfs.mount_pool(&name)?)
     }
 
-    fn note_disks(&self, row: &PoolRow) -> Result<()> {
+    pub(super) fn note_disks(&self, row: &PoolRow) -> Result<()> {
         let (status, _) = self.changeable(row)?;
         let disks = disk_groups(row.pool_type, &status);
         if disks != row.disks {

@@ -52,6 +52,7 @@ impl Engine {
     pub fn upkeep(&self) -> Result<()> {
         let now = self.now();
         self.catalog.write(|transaction| catalog::operation::prune(transaction, Epoch(now.0 - JOURNAL_SECONDS)))?;
+        self.welcome_pools();
         self.remove_expired_snapshots()?;
         self.restore_exports(true);
         let due = last_due(&self.config.storage.scrub_schedule, now);

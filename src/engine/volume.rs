@@ -91,13 +91,14 @@ impl Engine {
     /// Fails unless what is in a pool can be changed. Starts no process.
     pub(super) fn require_readable(&self, pool: PoolId) -> Result<()> {
         match self.zfs.pool_state(&zpool_name(pool))?.as_deref() {
-            Some("ONLINE" | "DEGRADED") => Ok(()),
+            Some("ONLINE" | "DEGRADED") => self.require_nothing_waits(pool),
             Some(state) => Err(Error::State(format!(
                 "pool {pool} is {state}; see its disks with `vsnap pool status {pool}`, bring back what is missing, then \
                  `vsnap pool clear {pool}`"
             ))),
             None => Err(Error::State(format!(
-                "pool {pool} is not imported: its disks are not here; bring them back and restart vsnapd"
+                "pool {pool} is not imported: its disks are not here; bring them back, and if it is not there two \
+                 minutes later, restart vsnapd"
             ))),
         }
     }

@@ -163,7 +163,7 @@ impl Engine {
             return Err(Error::State(format!("pool {pool} is being deleted")));
         }
         match self.imported(&row)?.state {
-            Health::Online | Health::Degraded => Ok(()),
+            Health::Online | Health::Degraded => self.require_nothing_waits(pool),
             _ => self.require_readable(pool),
         }
     }

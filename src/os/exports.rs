@@ -4,7 +4,7 @@
 //! so it may be repeated at any time, and clients of what does not change notice nothing. What others configured is
 //! left alone.
 
-use super::{Result, lio::ScsiTarget, network_rules::InterfaceServices, nfs::NfsExport, samba::SmbShare};
+use super::{Result, lio::ScsiTarget, network_rules::NetworkServices, nfs::NfsExport, samba::SmbShare};
 
 /// What had to be done, in words for the log; empty when all was as wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub trait Exports: Send + Sync {
     /// target is needed.
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied>;
     /// Which services are reachable through which interface, through nftables.
-    fn apply_networks(&self, wanted: &[InterfaceServices]) -> Result<Applied>;
+    fn apply_networks(&self, wanted: &NetworkServices) -> Result<Applied>;
 }
 
 /// The real exports.
@@ -59,7 +59,7 @@ impl Exports for LinuxExports {
         self.lio.apply(wanted)
     }
 
-    fn apply_networks(&self, wanted: &[InterfaceServices]) -> Result<Applied> {
+    fn apply_networks(&self, wanted: &NetworkServices) -> Result<Applied> {
         self.rules.apply(wanted)
     }
 }

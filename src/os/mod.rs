@@ -29,6 +29,7 @@ pub use dataset::{
 };
 pub use error::{Error, Kind};
 pub use exports::{Applied, Exports, LinuxExports};
+pub use network_rules::{InterfaceServices, NetworkServices};
 
 use crate::types::{
     Epoch,

@@ -102,7 +102,8 @@ impl Appliance {
 
     /// The same with other settings.
     pub fn with(change: impl FnOnce(&mut Options)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // Memory instead of a disk, since some tests commit thousands of times.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let os = FakeOs::new();
         for ((name, password), in_group) in [(ADMIN, true), (STRANGER, false)] {
             os.add_user(name, password, in_group);

@@ -2,6 +2,7 @@
 //! The command line, run as a program. Where it needs somebody to talk to, that is a protocol stub: what an appliance
 //! really answers is tested elsewhere; here it is about what is sent and what is shown.
 
+mod networks;
 mod remote;
 mod snapshots;
 mod stub;

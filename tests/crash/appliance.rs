@@ -75,6 +75,17 @@ impl Appliance {
         self.check_volumes(when);
         self.check_disks(when);
         self.check_journal(when);
+        self.check_networks(when);
+    }
+
+    /// What is reachable is what the catalog says.
+    fn check_networks(&self, when: &str) {
+        let networks = self.engine().networks().unwrap();
+        let closed = networks.iter().filter(|network| !network.services.is_all());
+        let closed: Vec<_> = closed.map(|network| (network.interface.name.clone(), network.services.clone())).collect();
+        let live = self.fake.world().exports.networks.interfaces.clone();
+        let live: Vec<_> = live.into_iter().map(|interface| (interface.interface, interface.services)).collect();
+        assert_eq!(closed, live, "{when}: services of the catalog and rules of the packet filter differ");
     }
 
     fn check_pools(&self, when: &str) {

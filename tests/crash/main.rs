@@ -3,9 +3,12 @@
 //! recovery is stopped at each of *its* steps, too. Afterwards catalog and system must agree, and what belongs to
 //! strangers must be as it was.
 
+mod absence;
 mod appliance;
 mod direct;
 mod model;
+mod model_state;
+mod network_scenarios;
 mod scenarios;
 mod strangers;
 mod volume_scenarios;
@@ -96,8 +99,19 @@ fn sweep_recovery(scenario: &Scenario, step: usize, reboot: bool, look: &dyn Fn(
     panic!("{}: the recovery did not come to an end", scenario.name);
 }
 
-/// After the stop the pool's disks are gone. They are back at the next start but one, or the pool is forgotten.
-fn sweep_without_disks(scenario: &Scenario, forget: bool) {
+/// How it ends when a pool's disks are gone at a start.
+#[derive(Clone, Copy, PartialEq)]
+enum Outage {
+    /// They are back at the next start.
+    UntilRestart,
+    /// They come back, and upkeep sees it.
+    UntilUpkeep,
+    /// The administrator has the pool forgotten.
+    Forgotten,
+}
+
+/// After the stop the pool's disks are gone.
+fn sweep_without_disks(scenario: &Scenario, outage: Outage) {
     keep_quiet();
     for step in 0..TOO_MANY {
         let Some(mut appliance) = stop_scenario(scenario, step) else { return };
@@ -105,17 +119,24 @@ fn sweep_without_disks(scenario: &Scenario, forget: bool) {
         appliance.fake.world().reboot();
         appliance.plug(false);
         appliance.start();
-        if forget {
+        if outage == Outage::Forgotten {
             // Not even a pool that is gone is forgotten while it has locked snapshots.
             appliance.fake.advance(10_000);
             let _ = appliance.engine().delete_pool(&appliance::caller(), vsnap::types::PoolId(1), true);
         }
-        appliance.kill();
-        appliance.fake.world().reboot();
-        appliance.plug(true);
-        appliance.fake.allow_all();
-        appliance.start();
-        if forget {
+        if outage == Outage::UntilUpkeep {
+            appliance.engine().upkeep().unwrap();
+            appliance.plug(true);
+            appliance.fake.allow_all();
+            appliance.engine().upkeep().unwrap();
+        } else {
+            appliance.kill();
+            appliance.fake.world().reboot();
+            appliance.plug(true);
+            appliance.fake.allow_all();
+            appliance.start();
+        }
+        if outage == Outage::Forgotten {
             appliance.check_nothing(&when);
         } else {
             appliance.check(&when);
@@ -168,14 +189,21 @@ macro_rules! outages {
         mod without_disks {$(
             #[test]
             fn $name() {
-                super::sweep_without_disks(&super::$module::$name(), false);
+                super::sweep_without_disks(&super::$module::$name(), super::Outage::UntilRestart);
             }
         )*}
 
         mod forgotten {$(
             #[test]
             fn $name() {
-                super::sweep_without_disks(&super::$module::$name(), true);
+                super::sweep_without_disks(&super::$module::$name(), super::Outage::Forgotten);
+            }
+        )*}
+
+        mod disks_come_back {$(
+            #[test]
+            fn $name() {
+                super::sweep_without_disks(&super::$module::$name(), super::Outage::UntilUpkeep);
             }
         )*}
     };
@@ -236,6 +264,14 @@ outages! {
 sweeps! {
     volume_scenarios:
     delete_pool_with_volumes
+}
+
+sweeps! {
+    network_scenarios:
+    take_services
+    change_services
+    give_services
+    take_services_that_fails
 }
 
 macro_rules! direct_sweeps {

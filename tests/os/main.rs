@@ -5,6 +5,7 @@
 mod accounts;
 mod datasets;
 mod disks;
+mod networks;
 mod pools;
 mod snapshots;
 mod system;

@@ -10,10 +10,15 @@ mod command_line;
 mod crash;
 mod daemon;
 mod disks;
+#[path = "../crash/model_state.rs"]
+mod model_state;
+mod networks;
 mod package;
 mod pool_disks;
 mod pool_failures;
 mod pools;
+mod random;
+mod scale;
 mod snapshots;
 mod system;
 mod upkeep;

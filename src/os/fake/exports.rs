@@ -2,7 +2,7 @@
 
 use super::FakeOs;
 use crate::os::{
-    Applied, Exports, Result, lio::ScsiTarget, network_rules::InterfaceServices, nfs::NfsExport, samba::SmbShare,
+    Applied, Exports, Result, lio::ScsiTarget, network_rules::NetworkServices, nfs::NfsExport, samba::SmbShare,
 };
 
 /// Everything that is exported.
@@ -15,7 +15,7 @@ pub struct FakeExports {
     /// iSCSI.
     pub iscsi: Option<ScsiTarget>,
     /// Interfaces.
-    pub networks: Vec<InterfaceServices>,
+    pub networks: NetworkServices,
 }
 
 /// Replaces `live` by `wanted`.
@@ -40,7 +40,11 @@ impl Exports for FakeOs {
         self.effect("apply_iscsi", |world| Ok(replace(&mut world.exports.iscsi, wanted.cloned(), "iSCSI")))
     }
 
-    fn apply_networks(&self, wanted: &[InterfaceServices]) -> Result<Applied> {
-        self.effect("apply_networks", |world| Ok(replace(&mut world.exports.networks, wanted.to_vec(), "networks")))
+    fn apply_networks(&self, wanted: &NetworkServices) -> Result<Applied> {
+        self.effect("apply_networks", |world| {
+            // As the real one: where nothing is closed there are no rules.
+            let rules = if wanted.is_open() { NetworkServices::default() } else { wanted.clone() };
+            Ok(replace(&mut world.exports.networks, rules, "networks"))
+        })
     }
 }

@@ -139,13 +139,7 @@ impl Machine for FakeOs {
     }
 
     fn interfaces(&self) -> Result<Vec<Interface>> {
-        Ok(vec![Interface {
-            id: "005056b45302".to_owned(),
-            name: "ens192".to_owned(),
-            hw_addr: "005056b45302".to_owned(),
-            ip4_addrs: vec![[172, 20, 46, 61].into()],
-            ip6_addrs: vec![[0xfe80, 0, 0, 0, 0x250, 0x56ff, 0xfeb4, 0x5302].into()],
-        }])
+        Ok(self.world().interfaces.clone())
     }
 
     fn versions(&self) -> Result<Versions> {

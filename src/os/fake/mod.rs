@@ -30,6 +30,7 @@ use super::{Error, Kind, Result};
 use crate::types::{
     Epoch,
     disk::{Disk, DiskUse, DiskUuid},
+    network::Interface,
 };
 
 /// What a panic carries that stands for the sudden end of the process.
@@ -55,6 +56,13 @@ impl FakeOs {
         for (index, gib) in sizes.into_iter().enumerate() {
             world.disks.push(FakeDisk::new(index + 1, gib * GIB));
         }
+        world.interfaces.push(Interface {
+            id: "005056b45302".to_owned(),
+            name: "ens192".to_owned(),
+            hw_addr: "005056b45302".to_owned(),
+            ip4_addrs: vec![[172, 20, 46, 61].into()],
+            ip6_addrs: vec![[0xfe80, 0, 0, 0, 0x250, 0x56ff, 0xfeb4, 0x5302].into()],
+        });
         Arc::new(FakeOs {
             world: Mutex::new(world),
             refusals: Mutex::default(),

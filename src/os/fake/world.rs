@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{FakeDataset, FakeExports};
 use crate::{
-    os::{Error, Kind, PoolFacts, Result},
+    os::{Error, Kind, NetworkServices, PoolFacts, Result},
     types::{
         disk::{Disk, DiskUse},
+        network::Interface,
         pool::{Health, PoolStatus, Scan, Vdev, VdevErrors, VdevLayout, VdevPlan, VdevRole},
         user::User,
     },
@@ -92,6 +93,8 @@ pub struct World {
     pub pools: BTreeMap<String, FakePool>,
     /// What clients reach.
     pub exports: FakeExports,
+    /// Network interfaces.
+    pub interfaces: Vec<Interface>,
     pub(super) accounts: Vec<FakeAccount>,
     pub(super) accounts_version: u64,
     next_guid: u64,
@@ -225,6 +228,8 @@ impl World {
             pool.imported = false;
             pool.unmount();
         }
+        // The kernel forgets its packet filter.
+        self.exports.networks = NetworkServices::default();
     }
 
     /// A pool that is not imported exists in its labels only.

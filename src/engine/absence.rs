@@ -1,0 +1,154 @@
+//! Pools that were not here, or not to be used, when the daemon started, and interrupted operations that wait for them.
+//! Upkeep looks for them, so that nobody has to restart the daemon when the disks are back.
+//!
+//! A pool that was here and was exported by hand meanwhile is not looked for: somebody may be about to carry it away.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Engine, locks::Key, pool::zpool_name};
+use crate::{
+    catalog::{self, pool::PoolRow},
+    error::{Error, Result},
+    types::PoolId,
+};
+
+/// What the daemon waits for.
+#[derive(Default)]
+pub struct Absence(Mutex<Awaited>);
+
+#[derive(Default)]
+struct Awaited {
+    pools: BTreeMap<PoolId, Seen>,
+    /// By the number of the operation in the journal: the pool that it waits for.
+    operations: BTreeMap<i64, PoolId>,
+}
+
+/// Disks of a pool that were here at the last look, and whether an import was tried with them.
+#[derive(Default)]
+struct Seen {
+    disks: BTreeSet<String>,
+    tried: bool,
+}
+
+impl Absence {
+    /// The maps are consistent after each statement, so a panic elsewhere doesn't spoil them.
+    fn lock(&self) -> MutexGuard<'_, Awaited> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on upkeep looks for this pool.
+    pub(super) fn look_for(&self, pool: PoolId) {
+        self.lock().pools.insert(pool, Seen { disks: BTreeSet::new(), tried: true });
+    }
+
+    /// This operation goes on when its pool is back.
+    pub(super) fn hold_back(&self, operation: i64, pool: PoolId) {
+        self.lock().operations.insert(operation, pool);
+    }
+
+    fn pools(&self) -> BTreeSet<PoolId> {
+        let awaited = self.lock();
+        awaited.pools.keys().chain(awaited.operations.values()).copied().collect()
+    }
+
+    /// Whether an import should be tried with these disks, all or not: not again with the same ones, and with a part of
+    /// them only when no further one came for a whole round, since a pool that is imported too early comes up degraded.
+    fn is_worth_trying(&self, pool: PoolId, present: BTreeSet<String>, all: bool) -> bool {
+        let mut awaited = self.lock();
+        let seen = awaited.pools.entry(pool).or_default();
+        let settled = seen.disks == present;
+        if !settled {
+            *seen = Seen { disks: present, tried: false };
+        }
+        if seen.tried || seen.disks.is_empty() || !(all || settled) {
+            return false;
+        }
+        seen.tried = true;
+        true
+    }
+}
+
+impl Engine {
+    /// Fails while operations that were interrupted wait to go on in this pool: a change that overtakes them would be
+    /// overwritten by them.
+    pub(super) fn require_nothing_waits(&self, pool: PoolId) -> Result<()> {
+        if !self.absence.lock().operations.values().any(|awaited| *awaited == pool) {
+            return Ok(());
+        }
+        Err(Error::Busy(format!(
+            "pool {pool} has just come back, and what was interrupted in it goes on within a minute; try again then"
+        )))
+    }
+
+    /// Takes in those pools that are back, and lets what was interrupted in them go on.
+    pub(super) fn welcome_pools(&self) {
+        let mut back = false;
+        for pool in self.absence.pools() {
+            match self.welcome(pool) {
+                Ok(is_back) => back |= is_back,
+                Err(error) => tracing::warn!(pool.id = pool.0, %error, "a pool could not be taken in"),
+            }
+        }
+        if back {
+            self.restore_exports(false);
+        }
+    }
+
+    /// Tells whether the pool is back.
+    fn welcome(&self, pool: PoolId) -> Result<bool> {
+        let _guard = self.locks.acquire(vec![Key::Pool(pool), Key::Contents(pool)], "the return of the pool")?;
+        // Without a row it was forgotten meanwhile; then what waits for it has nothing left to do.
+        if let Some(row) = self.catalog.read(|view| catalog::pool::find(view, pool))? {
+            let is_imported = self.zfs.pool_state(&zpool_name(pool))?.is_some();
+            if is_imported && !self.is_readable(pool)? || !is_imported && !self.has_new_disks(&row)? {
+                return Ok(false);
+            }
+            self.bring_in(&row)?;
+            tracing::info!(pool.id = pool.0, "the pool is back");
+            if let Err(error) = self.note_disks(&row) {
+                tracing::error!(pool.id = pool.0, %error, "the disks of a pool could not be noted");
+            }
+        }
+        let waiting: BTreeSet<i64> = {
+            let mut awaited = self.absence.lock();
+            awaited.pools.remove(&pool);
+            awaited.operations.iter().filter(|(_, of)| **of == pool).map(|(id, _)| *id).collect()
+        };
+        for row in self.catalog.read(catalog::operation::unfinished)? {
+            if waiting.contains(&row.id) {
+                self.go_on(&row)?;
+                self.absence.lock().operations.remove(&row.id);
+            }
+        }
+        Ok(true)
+    }
+
+    fn has_new_disks(&self, row: &PoolRow) -> Result<bool> {
+        let here: BTreeSet<String> = self.machine.disks()?.into_iter().map(|disk| disk.path).collect();
+        let known: BTreeSet<String> = row.disks.iter().flat_map(|(_, paths)| paths).cloned().collect();
+        let present: BTreeSet<String> = known.intersection(&here).cloned().collect();
+        let all = present.len() == known.len();
+        Ok(self.absence.is_worth_trying(row.id, present, all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_is_tried_when_the_disks_are_there_or_no_more_come() {
+        let absence = Absence::default();
+        let pool = PoolId(1);
+        absence.look_for(pool);
+        let disks = |count: usize| ["a", "b", "c"][..count].iter().map(|disk| (*disk).to_owned()).collect();
+        let tried = |count: usize| absence.is_worth_trying(pool, disks(count), count == 3);
+        assert_eq!([tried(0), tried(0)], [false, false], "none");
+        assert_eq!([tried(1), tried(2), tried(2), tried(2)], [false, false, true, false], "a part, once it is settled");
+        assert_eq!([tried(3), tried(3)], [true, false], "all, at once and once");
+        assert_eq!([tried(0), tried(3)], [false, true], "all again");
+    }
+}

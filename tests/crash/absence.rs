@@ -1,0 +1,89 @@
+//! Pools that are not here when the daemon starts, and come back while it runs.
+
+use vsnap::{
+    error::Error,
+    os::Zfs,
+    types::{
+        PoolId, VolumeId,
+        volume::{VolumeOptions, VolumeRequest, VolumeSource, VolumeUpdate},
+    },
+};
+
+use crate::{
+    appliance::{Appliance, caller},
+    keep_quiet, stop_scenario,
+    volume_scenarios::update_filesystem,
+    volumes::name,
+};
+
+/// A change of volume 1 was interrupted after it was written to the journal; then the pool's disks were gone at the
+/// start.
+fn interrupted() -> Appliance {
+    keep_quiet();
+    let mut appliance = stop_scenario(&update_filesystem(), 3).unwrap();
+    appliance.fake.world().reboot();
+    appliance.plug(false);
+    appliance.start();
+    assert_eq!(appliance.stored("SELECT count(*) FROM operation WHERE state = 'running'"), 1);
+    appliance
+}
+
+fn guid(appliance: &Appliance) -> u64 {
+    appliance.fake.world().pools["vpool1"].status.guid
+}
+
+fn is_imported(appliance: &Appliance) -> bool {
+    appliance.fake.world().pools["vpool1"].imported
+}
+
+#[test]
+fn a_pool_that_an_administrator_imports_is_taken_in_and_nothing_overtakes_what_was_interrupted() {
+    let appliance = interrupted();
+    appliance.engine().upkeep().unwrap();
+    appliance.plug(true);
+    appliance.fake.import_pool(guid(&appliance)).unwrap();
+    let update = VolumeUpdate { name: Some(name("later")), size: None, options: VolumeOptions::default() };
+    let change = || appliance.engine().update_volume(&caller(), VolumeId(1), update.clone());
+    assert!(matches!(change(), Err(Error::Busy(message)) if message.contains("pool 1 has just come back")));
+    let source = VolumeSource::Filesystem { pool: PoolId(1), limit: None, options: VolumeOptions::default() };
+    let create = appliance.engine().create_volume(&caller(), VolumeRequest { name: name("new"), source });
+    assert!(matches!(create, Err(Error::Busy(_))), "{create:?}");
+    appliance.engine().upkeep().unwrap();
+    appliance.check("imported by hand");
+    assert_eq!(change().unwrap().name, name("later"));
+    appliance.check("changed afterwards");
+}
+
+#[test]
+fn a_pool_with_a_part_of_its_disks_is_imported_when_no_more_come() {
+    let appliance = interrupted();
+    for disk in &mut appliance.fake.world().disks[1..4] {
+        disk.present = true;
+    }
+    appliance.engine().upkeep().unwrap();
+    assert!(!is_imported(&appliance), "the last disk may be about to come");
+    appliance.engine().upkeep().unwrap();
+    assert!(is_imported(&appliance));
+    assert_eq!(appliance.stored("SELECT count(*) FROM operation WHERE state = 'running'"), 0);
+}
+
+#[test]
+fn a_pool_that_was_exported_by_hand_is_left_alone() {
+    let appliance = Appliance::new();
+    appliance.make_pool();
+    appliance.fake.world().pools.get_mut("vpool1").unwrap().imported = false;
+    for _ in 0..3 {
+        appliance.engine().upkeep().unwrap();
+    }
+    assert!(!is_imported(&appliance));
+}
+
+#[test]
+fn a_pool_that_is_forgotten_while_it_is_awaited_is_not_looked_for_any_more() {
+    let appliance = interrupted();
+    appliance.engine().delete_pool(&caller(), PoolId(1), true).unwrap();
+    appliance.plug(true);
+    appliance.engine().upkeep().unwrap();
+    appliance.check_nothing("forgotten");
+    assert!(!is_imported(&appliance));
+}

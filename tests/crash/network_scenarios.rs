@@ -1,0 +1,102 @@
+//! Changes of network services that are stopped on their way.
+
+use vsnap::types::network::{Interface, Services};
+
+use crate::{
+    appliance::{Appliance, caller},
+    scenarios::Scenario,
+};
+
+const OTHER: &str = "005056b45303";
+
+fn with_two_interfaces(appliance: &Appliance) {
+    appliance.fake.world().interfaces.push(Interface {
+        id: OTHER.to_owned(),
+        name: "ens224".to_owned(),
+        hw_addr: OTHER.to_owned(),
+        ip4_addrs: vec![[10, 0, 0, 1].into()],
+        ip6_addrs: vec![],
+    });
+}
+
+fn offer(appliance: &Appliance, words: &[&str]) {
+    let _ = appliance.engine().update_network(&caller(), OTHER, Services::read(words).unwrap());
+}
+
+pub fn take_services() -> Scenario {
+    Scenario {
+        name: "network services taken",
+        prepare: with_two_interfaces,
+        work: |appliance| offer(appliance, &["nfs", "repl"]),
+    }
+}
+
+pub fn change_services() -> Scenario {
+    Scenario {
+        name: "network services changed",
+        prepare: |appliance| {
+            with_two_interfaces(appliance);
+            offer(appliance, &["smb"]);
+        },
+        work: |appliance| offer(appliance, &["mgmt", "iscsi"]),
+    }
+}
+
+pub fn give_services() -> Scenario {
+    Scenario {
+        name: "network services given",
+        prepare: |appliance| {
+            with_two_interfaces(appliance);
+            offer(appliance, &["smb"]);
+        },
+        work: |appliance| offer(appliance, &["all"]),
+    }
+}
+
+pub fn take_services_that_fails() -> Scenario {
+    Scenario {
+        name: "network services that the packet filter refuses",
+        prepare: |appliance| {
+            with_two_interfaces(appliance);
+            appliance.refuse("apply_networks");
+        },
+        work: |appliance| offer(appliance, &["nfs"]),
+    }
+}
+
+#[test]
+fn what_a_stranger_took_away_is_brought_back() {
+    let appliance = Appliance::new();
+    with_two_interfaces(&appliance);
+    offer(&appliance, &["nfs"]);
+    let applied = appliance.fake.world().exports.networks.clone();
+    assert_eq!(applied.interfaces[0].interface, "ens224");
+    appliance.fake.world().exports.networks = Default::default();
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(appliance.fake.world().exports.networks, applied);
+}
+
+#[test]
+fn an_interface_is_followed_to_its_new_name_and_waited_for_when_it_is_gone() {
+    let mut appliance = Appliance::new();
+    with_two_interfaces(&appliance);
+    offer(&appliance, &["nfs"]);
+    let closed = |appliance: &Appliance| {
+        let world = appliance.fake.world();
+        world.exports.networks.interfaces.iter().map(|closed| closed.interface.clone()).collect::<Vec<_>>()
+    };
+    appliance.fake.world().interfaces[1].name = "lan1".to_owned();
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(closed(&appliance), ["lan1"]);
+    // Pulled out, then there again after a start: closed from its first moment on.
+    let interface = appliance.fake.world().interfaces.pop().unwrap();
+    appliance.kill();
+    appliance.fake.world().reboot();
+    appliance.start();
+    assert_eq!(closed(&appliance), ["lan1"]);
+    // Its name is another one's now.
+    let other = Interface { id: "0123456789ab".to_owned(), ..interface };
+    appliance.fake.world().interfaces.push(other);
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(closed(&appliance), [""; 0]);
+}
