@@ -6,6 +6,7 @@
 pub mod operation;
 pub mod pool;
 mod selection;
+pub mod share;
 pub mod snapshot;
 mod state;
 pub mod system;

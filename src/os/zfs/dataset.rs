@@ -145,7 +145,7 @@ impl Datasets for OpenZfs {
         match facts.kind {
             DatasetKind::Zvol { .. } => self.require_closed(name),
             DatasetKind::Filesystem { .. } if !facts.mounted => Ok(()),
-            DatasetKind::Filesystem { .. } => self.zfs(["unmount", name.as_str()]).output(messages::zfs).map(drop),
+            DatasetKind::Filesystem { .. } => super::unmount::unmount(name.as_str()),
         }
     }
 

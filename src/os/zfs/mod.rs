@@ -17,6 +17,7 @@ mod property;
 mod snapshot;
 mod statistics;
 mod status;
+mod unmount;
 
 use std::{path::Path, time::Duration};
 
