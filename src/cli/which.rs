@@ -63,6 +63,15 @@ impl Noun for Snapshot {
     const PLACEHOLDER: &'static str = "SNAPSHOT";
 }
 
+/// Shares, whose names are made by the appliance.
+#[derive(Debug, Clone)]
+pub(super) struct Share;
+
+impl Noun for Share {
+    const NOUN: &'static str = "share";
+    const PLACEHOLDER: &'static str = "SHARE";
+}
+
 /// The object that a command is about.
 #[derive(Debug, Args)]
 #[group(multiple = false)]

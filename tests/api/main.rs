@@ -8,6 +8,7 @@ mod document;
 mod failures;
 mod resources;
 mod server;
+mod shares;
 mod snapshots;
 mod volume_input;
 mod volumes;

@@ -3,6 +3,7 @@
 //! really answers is tested elsewhere; here it is about what is sent and what is shown.
 
 mod remote;
+mod shares;
 mod snapshots;
 mod stub;
 mod volumes;

@@ -7,6 +7,7 @@ mod appliance;
 mod direct;
 mod model;
 mod scenarios;
+mod share_scenarios;
 mod strangers;
 mod volume_scenarios;
 mod volumes;
@@ -236,6 +237,25 @@ outages! {
 sweeps! {
     volume_scenarios:
     delete_pool_with_volumes
+}
+
+sweeps! {
+    share_scenarios:
+    create_nfs_share
+    create_smb_share
+    create_share_that_is_not_exported
+    create_share_that_is_not_noted
+    update_share
+    update_type_of_share
+    update_share_that_fails
+    delete_share
+    delete_share_that_fails
+    delete_volume_with_share
+    delete_volume_with_share_refused_at_its_end
+    rollback_with_share
+    rollback_with_share_that_fails
+    rollback_with_shared_clone
+    delete_pool_with_shares
 }
 
 macro_rules! direct_sweeps {

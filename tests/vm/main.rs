@@ -14,6 +14,7 @@ mod package;
 mod pool_disks;
 mod pool_failures;
 mod pools;
+mod shares;
 mod snapshots;
 mod system;
 mod upkeep;

@@ -42,7 +42,7 @@ impl OpenZfs {
         match self.destroy_now(names) {
             Err(error) if error.kind == Kind::Busy => {
                 let texts: Vec<&str> = names.iter().map(SnapshotName::as_str).collect();
-                if super::unmount::unmount_snapshots(&texts)? { self.destroy_now(names) } else { Err(error) }
+                if super::mounting::unmount_snapshots(&texts)? { self.destroy_now(names) } else { Err(error) }
             }
             result => result,
         }

@@ -1,10 +1,33 @@
-//! Unmounting, by the kernel and not by `zfs unmount`: that ends with an `exportfs -ra`, which takes away what others
-//! export by hand, and it leaves snapshots of the filesystem mounted, which keep it busy.
+//! Mounting and unmounting filesystems, past `zfs mount` and `zfs unmount`: both end with an `exportfs -ra`, which takes
+//! away what others export by hand, and makes the kernel's NFS server hold on to filesystems for longer each time. And
+//! `zfs unmount` leaves snapshots of the filesystem mounted, which keep it busy.
 
 use nix::mount::{MntFlags, umount2};
 
-use super::mounts;
-use crate::os::{Error, Kind, Result, nfs};
+use super::{OpenZfs, messages, mounts};
+use crate::{
+    os::{Datasets, Error, Kind, Result, file, nfs},
+    types::names::{DatasetName, ZpoolName},
+};
+
+impl OpenZfs {
+    /// Mounts a filesystem where it belongs, as `zfs mount` does.
+    pub(super) fn mount(&self, name: &DatasetName) -> Result<()> {
+        let place = name.mountpoint();
+        file::make_folder(place.as_ref())?;
+        let command = self.mount.command(["-o", "zfsutil", name.as_str(), &place]);
+        match command.output(messages::zfs) {
+            Err(_) if mounts::mounted()?.contains_key(name.as_str()) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// Whether a pool's root and every filesystem in it is mounted.
+    pub(super) fn is_all_mounted(&self, pool: &ZpoolName) -> Result<bool> {
+        let root = mounts::mounted()?.contains_key(pool.as_str());
+        Ok(root && self.datasets(pool)?.iter().all(|facts| facts.mounted))
+    }
+}
 
 /// Unmounts a filesystem and what of its snapshots is mounted. `Busy` when somebody works there.
 pub(super) fn unmount(dataset: &str) -> Result<()> {
