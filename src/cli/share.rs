@@ -265,6 +265,26 @@ fn share_text(share: &Value) -> String {
 mod tests {
     use super::*;
 
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        _verb: Verb,
+    }
+
+    #[test]
+    fn what_is_missing_or_contradicts_is_refused() {
+        use clap::Parser;
+        for line in [
+            "create --volume data",
+            "create --type nfs",
+            "create --volume data --type ftp",
+            "update 3 --read-only maybe",
+            "update 3 --allow a --allow-none",
+        ] {
+            assert!(Line::try_parse_from(std::iter::once("share").chain(line.split(' '))).is_err(), "{line}");
+        }
+    }
+
     #[test]
     fn shares_for_people() {
         let nfs = json!({ "id": "1", "name": "/vsnap/vpool1/fs1", "vol_id": "1", "share_type": "nfs",
