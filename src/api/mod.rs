@@ -25,6 +25,8 @@ mod operation;
 mod pool;
 mod pool_status;
 pub mod server;
+mod share;
+mod share_request;
 mod snapshot;
 mod snapshot_diff;
 mod snapshot_request;
@@ -76,6 +78,9 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(snapshot::show, snapshot::update, snapshot::act, snapshot::delete))
         .routes(routes!(snapshot_diff::show))
         .routes(routes!(operation::list))
+        .routes(routes!(share::create_of_volume, share::update_of_volume, share::delete_of_volume))
+        .routes(routes!(share::list, share::create))
+        .routes(routes!(share::show, share::update, share::delete))
 }
 
 /// Settings of the router.

@@ -74,6 +74,7 @@ pub(super) struct Rebuilt {
     pools: usize,
     volumes: usize,
     snapshots: usize,
+    shares: usize,
     /// What could not be brought back, and why.
     skipped: Vec<String>,
 }
@@ -97,6 +98,7 @@ pub(super) async fn rebuild(
         pools: rebuilt.pools,
         volumes: rebuilt.volumes,
         snapshots: rebuilt.snapshots,
+        shares: rebuilt.shares,
         skipped: rebuilt.skipped,
     }))
 }

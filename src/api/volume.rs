@@ -98,8 +98,7 @@ impl From<volume::Volume> for VolumeDetail {
             parent_id: parent_id.map(Decimal::from),
             parent_path: parent_path.map(|path| path.to_string()),
             snapshot_id: volume.origin.map(Decimal::from),
-            // Shares and hosts do not exist yet.
-            share_id: None,
+            share_id: volume.share.map(Decimal::from),
             host_ids: (volume.volume_type != VolumeType::Filesystem).then(Vec::new),
             time_created: volume.created.into(),
             time_updated: volume.updated.into(),
@@ -251,7 +250,7 @@ pub(super) async fn update(
 ///
 /// Beyond the contract: `rollback` makes the volume what it was when snapshot `snapshot_id` was made. What is in the
 /// way of that is destroyed only when it is named: newer snapshots in `discard_snapshots`, their clones in
-/// `discard_clones`; else the answer is 409 and names them. `promote` turns a clone into the owner of the snapshots
+/// `discard_clones`, the share of the volume in `discard_shares`; else the answer is 409 and names them. `promote` turns a clone into the owner of the snapshots
 /// up to its origin, so that the volume that it was cloned from can be deleted.
 #[utoipa::path(post, path = "/api/volume/{id}", operation_id = "actOnVolume", tag = "volume",
     request_body = VolumeActionRequest, params(("id" = Decimal, Path, description = "Id of the volume")),

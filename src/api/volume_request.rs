@@ -7,7 +7,7 @@ use super::wire::{Decimal, DecimalOrNone};
 use crate::{
     error::Error,
     types::{
-        Invalid, Name, PoolId, SnapshotId, VolumeId,
+        Invalid, Name, PoolId, ShareId, SnapshotId, VolumeId,
         volume::{
             BlockSize, RelativePath, SizeChange, VolumeAction, VolumeOptions, VolumeRequest, VolumeSource, VolumeUpdate,
         },
@@ -183,6 +183,9 @@ pub(super) struct VolumeActionRequest {
     /// `rollback`: clones of those that may be destroyed.
     #[serde(default)]
     discard_clones: Vec<Decimal>,
+    /// `rollback`: the share of the volume, when it has one; it is deleted.
+    #[serde(default)]
+    discard_shares: Vec<Decimal>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
@@ -202,6 +205,7 @@ impl TryFrom<VolumeActionRequest> for VolumeAction {
                 snapshot: SnapshotId(needed("snapshot_id", body.snapshot_id)?.id("snapshot_id")?),
                 discard_snapshots: ids("discard_snapshots", &body.discard_snapshots, SnapshotId)?,
                 discard_clones: ids("discard_clones", &body.discard_clones, VolumeId)?,
+                discard_shares: ids("discard_shares", &body.discard_shares, ShareId)?,
             },
         })
     }

@@ -7,6 +7,7 @@ pub mod network;
 pub mod operation;
 pub mod pool;
 mod selection;
+pub mod share;
 pub mod snapshot;
 mod state;
 pub mod system;

@@ -51,8 +51,10 @@ pub fn set_id(transaction: &Transaction<'_>, id: &SystemId) -> Result<()> {
 
 /// Makes ids go on `gap` after the highest: after a rebuild nobody knows which ones were given to what is gone.
 pub fn leave_gap(transaction: &Transaction<'_>, gap: i64) -> Result<()> {
-    transaction
-        .execute("UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name IN ('pool', 'volume', 'snapshot')", [gap])?;
+    transaction.execute(
+        "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name IN ('pool', 'volume', 'snapshot', 'share')",
+        [gap],
+    )?;
     Ok(())
 }
 

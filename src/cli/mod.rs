@@ -29,6 +29,7 @@ mod pool_show;
 mod pool_status;
 pub mod progress;
 pub mod prompt;
+mod share;
 mod snapshot;
 mod snapshot_action;
 mod snapshot_diff;
@@ -106,6 +107,9 @@ enum Noun {
     /// Snapshots of volumes
     #[command(subcommand, arg_required_else_help = true, after_help = snapshot::EXAMPLES)]
     Snapshot(snapshot::Verb),
+    /// Filesystems that clients reach over NFS or SMB
+    #[command(subcommand, arg_required_else_help = true, after_help = share::EXAMPLES)]
+    Share(share::Verb),
     /// Network interfaces
     #[command(subcommand, arg_required_else_help = true, after_help = network::EXAMPLES)]
     Network(network::Verb),
@@ -166,6 +170,7 @@ fn run(cli: Cli) -> Result {
         Noun::Pool(verb) => verb.run(&session),
         Noun::Volume(verb) => verb.run(&session),
         Noun::Snapshot(verb) => verb.run(&session),
+        Noun::Share(verb) => verb.run(&session),
         Noun::Network(verb) => verb.run(&session),
         Noun::Target(verb) => verb.run(&session),
         Noun::Completions(_) | Noun::Man(_) => Ok(()),

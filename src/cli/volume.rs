@@ -215,6 +215,9 @@ pub(super) struct Rollback {
     /// Clones of those that may be destroyed for it, by id or name
     #[arg(long, value_name = "VOLUME,...", value_delimiter = ',')]
     pub discard_clones: Vec<String>,
+    /// The volume's share, when it has one, by id or name; it is deleted
+    #[arg(long, value_name = "SHARE", value_delimiter = ',')]
+    pub discard_shares: Vec<String>,
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{
     progress::Progress,
     volume::{Create, NewSize, Rollback, Type, Update},
     volume_show::volume_text,
-    which::{self, Found, Noun, Pool, Snapshot, Volume, Which},
+    which::{self, Found, Noun, Pool, Share, Snapshot, Volume, Which},
 };
 
 pub(super) fn create(session: &Session, create: &Create) -> Result {
@@ -84,8 +84,10 @@ pub(super) fn rollback(session: &Session, rollback: &Rollback) -> Result {
         .collect::<Result<_>>()?;
     let clones: Vec<_> =
         rollback.discard_clones.iter().map(|key| which::find::<Volume>(client, key)).collect::<Result<_>>()?;
+    let shares: Vec<_> =
+        rollback.discard_shares.iter().map(|key| which::find::<Share>(client, key)).collect::<Result<_>>()?;
     let mut consequence = format!("What was written to volume {} since snapshot {} is lost", found.name, snapshot.name);
-    for (what, found) in [("snapshots", &discarded), ("clones", &clones)] {
+    for (what, found) in [("snapshots", &discarded), ("clones", &clones), ("shares", &shares)] {
         if !found.is_empty() {
             consequence.push_str(&format!("; {what} that go with it: {}", names(found)));
         }
@@ -95,6 +97,9 @@ pub(super) fn rollback(session: &Session, rollback: &Rollback) -> Result {
     body["snapshot_id"] = json!(snapshot.id);
     body["discard_snapshots"] = json!(ids(&discarded));
     body["discard_clones"] = json!(ids(&clones));
+    if !shares.is_empty() {
+        body["discard_shares"] = json!(ids(&shares));
+    }
     let doing = format!("Rolling volume {} back", found.name);
     operation::follow(client, &subject(&found), &doing, || client.post(&found.path(), &body))?;
     session.output.show(&client.get(&found.path())?, |_| {

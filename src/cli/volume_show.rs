@@ -85,6 +85,7 @@ pub(super) fn volume_text(volume: &Value) -> String {
         ("Clone of snapshot", "snapshot_id", text("snapshot_id")),
         ("In volume", "parent_id", text("parent_id")),
         ("File", "parent_path", text("parent_path")),
+        ("Share", "share_id", text("share_id")),
         ("Compression", "compression", on("compression")),
         ("Deduplication", "deduplication", on("deduplication")),
         ("Synchronous writes", "syncwrite", honoured(volume)),

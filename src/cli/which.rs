@@ -81,6 +81,15 @@ impl Noun for Network {
     }
 }
 
+/// Shares, whose names are made by the appliance.
+#[derive(Debug, Clone)]
+pub(super) struct Share;
+
+impl Noun for Share {
+    const NOUN: &'static str = "share";
+    const PLACEHOLDER: &'static str = "SHARE";
+}
+
 /// The object that a command is about.
 #[derive(Debug, Args)]
 #[group(multiple = false)]

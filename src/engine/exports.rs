@@ -4,7 +4,12 @@
 use std::sync::PoisonError;
 
 use super::Engine;
-use crate::{error::Result, os::Applied};
+use crate::{
+    catalog::{self, RowState, share::ShareRow},
+    error::Result,
+    os::{Applied, nfs::NfsExport, samba::SmbShare},
+    types::{names::DatasetName, share::ShareType},
+};
 
 /// A kind of export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +22,15 @@ pub(super) enum Export {
     Iscsi,
     /// Services per interface.
     Networks,
+}
+
+impl From<ShareType> for Export {
+    fn from(share_type: ShareType) -> Self {
+        match share_type {
+            ShareType::Nfs => Export::Nfs,
+            ShareType::Smb => Export::Smb,
+        }
+    }
 }
 
 impl Export {
@@ -60,12 +74,32 @@ impl Engine {
         }
     }
 
-    fn wanted_nfs(&self) -> Result<Vec<crate::os::nfs::NfsExport>> {
-        Ok(Vec::new())
+    fn wanted_nfs(&self) -> Result<Vec<NfsExport>> {
+        let rows = self.catalog.read(|view| catalog::share::exported(view, ShareType::Nfs))?;
+        let export = |row: ShareRow| NfsExport {
+            path: row.name,
+            hosts: row.properties.allowed_hosts,
+            read_only: row.properties.read_only,
+            snapshots_visible: row.properties.snapshots_visible,
+        };
+        Ok(rows.into_iter().map(export).collect())
     }
 
-    fn wanted_smb(&self) -> Result<Vec<crate::os::samba::SmbShare>> {
-        Ok(Vec::new())
+    fn wanted_smb(&self) -> Result<Vec<SmbShare>> {
+        self.catalog.read(|view| {
+            let rows = catalog::share::exported(view, ShareType::Smb)?;
+            let share = |row: ShareRow| -> Result<SmbShare> {
+                let snapshots = catalog::snapshot::of_volume(view, row.volume)?;
+                let ready = snapshots.iter().filter(|snapshot| snapshot.state == RowState::Ready);
+                Ok(SmbShare {
+                    path: DatasetName::filesystem(row.pool, row.volume).mountpoint(),
+                    name: row.name,
+                    read_only: row.properties.read_only,
+                    versions: ready.map(|snapshot| (snapshot.created, format!("snap{}", snapshot.id))).collect(),
+                })
+            };
+            rows.into_iter().map(share).collect()
+        })
     }
 
     fn wanted_iscsi(&self) -> Result<Option<crate::os::lio::ScsiTarget>> {

@@ -16,6 +16,7 @@ mod pool_create;
 mod pool_delete;
 mod rebuild;
 mod report;
+mod share;
 mod snapshot;
 mod snapshot_change;
 mod snapshot_create;

@@ -20,9 +20,10 @@ use crate::{
     catalog,
     error::{Error, Result},
     types::{
-        Name, PoolId, SnapshotId, VolumeId,
+        Name, PoolId, ShareId, SnapshotId, VolumeId,
         network::Services,
         pool::{PoolOptions, VdevPlan, VdevRole},
+        share::ShareProperties,
         snapshot::{HoldReason, Retention},
         system::InitRequest,
         volume::VolumeOptions,
@@ -119,6 +120,9 @@ pub enum Operation {
         snapshot: SnapshotId,
         /// Clones that go for it.
         clones: Vec<VolumeId>,
+        /// The volume's share, which goes for it.
+        #[serde(default)]
+        share: Option<ShareId>,
     },
     /// A clone becomes the owner of its origin.
     Promote {
@@ -173,6 +177,25 @@ pub enum Operation {
         /// What it offered.
         before: Services,
     },
+    /// A new share. All about it is in its row.
+    CreateShare {
+        /// Its row.
+        share: ShareId,
+    },
+    /// A share is reached in another way.
+    UpdateShare {
+        /// Which.
+        share: ShareId,
+        /// As it was.
+        before: ShareProperties,
+        /// As it is to be.
+        after: ShareProperties,
+    },
+    /// A share goes; its filesystem stays.
+    DeleteShare {
+        /// Which.
+        share: ShareId,
+    },
 }
 
 /// What a client can change of a volume, as it is or is to be.
@@ -208,6 +231,9 @@ impl Operation {
             Operation::HoldSnapshot { snapshot, .. } => ("hold_snapshot", format!("snapshot {snapshot}")),
             Operation::ReleaseSnapshot { snapshot, .. } => ("release_snapshot", format!("snapshot {snapshot}")),
             Operation::UpdateNetwork { interface, .. } => ("update_network", format!("network {interface}")),
+            Operation::CreateShare { share } => ("create_share", format!("share {share}")),
+            Operation::UpdateShare { share, .. } => ("update_share", format!("share {share}")),
+            Operation::DeleteShare { share } => ("delete_share", format!("share {share}")),
         }
     }
 }
@@ -332,7 +358,9 @@ impl Engine {
             Operation::CreateVolume { volume } => self.run_create_volume(id, *volume),
             Operation::UpdateVolume { volume, after, .. } => self.run_update_volume(id, *volume, after),
             Operation::DeleteVolume { volume } => self.run_delete_volume(id, *volume),
-            Operation::RollBack { volume, snapshot, clones } => self.run_roll_back(id, *volume, *snapshot, clones),
+            Operation::RollBack { volume, snapshot, clones, share } => {
+                self.run_roll_back(id, *volume, *snapshot, clones, *share)
+            }
             Operation::Promote { volume, from, origin } => self.run_promote(id, *volume, *from, *origin),
             Operation::CreateSnapshots { snapshots } => self.run_create_snapshots(id, snapshots),
             Operation::DeleteSnapshot { snapshot } => self.run_delete_snapshot(id, *snapshot),
@@ -340,6 +368,9 @@ impl Engine {
             Operation::HoldSnapshot { snapshot, reason, user } => self.run_hold_snapshot(id, *snapshot, reason, user),
             Operation::ReleaseSnapshot { snapshot, reason } => self.run_release_snapshot(id, *snapshot, reason),
             Operation::UpdateNetwork { .. } => self.run_update_network(id),
+            Operation::CreateShare { share } => self.run_create_share(id, *share),
+            Operation::UpdateShare { share, before, after } => self.run_update_share(id, *share, before, after),
+            Operation::DeleteShare { share } => self.run_delete_share(id, *share),
         }
     }
 
@@ -373,6 +404,9 @@ impl Engine {
             Operation::UpdateNetwork { interface, name, before } => {
                 self.undo_update_network(id, (interface, name), before, cause)
             }
+            Operation::CreateShare { share } => self.undo_create_share(id, *share, cause),
+            Operation::UpdateShare { share, before, after } => self.undo_update_share(id, *share, before, after, cause),
+            Operation::DeleteShare { share } => self.undo_delete_share(id, *share, cause),
         }
     }
 
@@ -440,6 +474,13 @@ impl Engine {
     /// The pool that has what an operation changes inside of a pool; `None` when it changes something else, or its
     /// pool was forgotten meanwhile.
     fn pool_worked_in(&self, operation: &Operation) -> Result<Option<PoolId>> {
+        if let Operation::CreateShare { share }
+        | Operation::UpdateShare { share, .. }
+        | Operation::DeleteShare { share } = operation
+        {
+            let row = self.catalog.read(|view| catalog::share::find(view, *share))?;
+            return Ok(row.map(|row| row.pool));
+        }
         let (volume, snapshot) = match operation {
             Operation::CreateVolume { volume }
             | Operation::UpdateVolume { volume, .. }

@@ -78,6 +78,7 @@ impl Engine {
             Some(_) => {
                 let status = self.imported(&row)?;
                 self.require_deletable(&row, &status)?;
+                self.apply_exports_of_pool(pool)?;
                 self.zfs.destroy_pool(&name)?;
             }
         }
@@ -93,7 +94,8 @@ impl Engine {
         }
         self.end(id, Some(&cause.to_string()), |transaction| {
             catalog::pool::set_state(transaction, pool, RowState::Ready)
-        })
+        })?;
+        self.apply_exports_of_pool(pool)
     }
 }
 

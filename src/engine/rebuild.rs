@@ -7,11 +7,12 @@ use super::{
     Caller, Engine,
     locks::Key,
     pool::{disk_groups, zpool_name},
+    share::share_in,
     snapshot::number_in,
     volume_create::size_in,
 };
 use crate::{
-    catalog::{self, RowState, pool::PoolRow, snapshot::SnapshotRow, volume::VolumeRow},
+    catalog::{self, RowState, pool::PoolRow, share::ShareRow, snapshot::SnapshotRow, volume::VolumeRow},
     error::{Error, Result},
     os::{DatasetFacts, DatasetKind, PoolFacts, SnapshotFacts},
     types::{
@@ -46,6 +47,7 @@ struct Found {
     volumes: Vec<VolumeRow>,
     snapshots: Vec<SnapshotRow>,
     holds: Vec<(SnapshotId, Hold)>,
+    shares: Vec<ShareRow>,
     skipped: Vec<String>,
 }
 
@@ -74,6 +76,7 @@ impl Engine {
             found.volumes.iter().try_for_each(|row| catalog::volume::restore(transaction, row))?;
             found.snapshots.iter().try_for_each(|row| catalog::snapshot::restore(transaction, row))?;
             found.holds.iter().try_for_each(|(id, hold)| catalog::snapshot::insert_hold(transaction, *id, hold))?;
+            found.shares.iter().try_for_each(|row| catalog::share::restore(transaction, row))?;
             catalog::system::leave_gap(transaction, GAP)?;
             // What was chosen at init is not on disk; this choice takes nothing away.
             catalog::system::set_multipool(transaction, true)?;
@@ -83,10 +86,12 @@ impl Engine {
         for row in &found.pools {
             self.zfs.mount_pool(&zpool_name(row.id))?;
         }
+        self.restore_exports(false);
         let rebuilt = Rebuilt {
             pools: found.pools.len(),
             volumes: found.volumes.len(),
             snapshots: found.snapshots.len(),
+            shares: found.shares.len(),
             skipped: found.skipped,
         };
         tracing::warn!(by = caller.user, system.id = %system, ?rebuilt, "the catalog was rebuilt from the pools");
@@ -135,6 +140,10 @@ impl Engine {
             match volume_in(system, *pool, &name, &facts, self.now()) {
                 Some(row) => {
                     found.volumes.extend(file_luns(&row, &facts.notes, self.now()));
+                    match share_in(&row, &facts.notes) {
+                        Ok(share) => found.shares.extend(share),
+                        Err(error) => found.skipped.push(format!("the share of {}: {error}", facts.name)),
+                    }
                     self.find_snapshots(system, &row, found)?;
                     found.volumes.push(row);
                 }

@@ -77,8 +77,12 @@ impl Engine {
                 Err(error) => return Err(error.into()),
             }
         }
+        let shares = self.catalog.read(catalog::share::by_volume)?;
         let options: HashMap<PoolId, PoolOptions> = pools.iter().map(|pool| (pool.id, pool.options)).collect();
-        Ok(rows.into_iter().map(|row| present(row, &options, &numbers)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| Volume { share: shares.get(&row.id).copied(), ..present(row, &options, &numbers) })
+            .collect())
     }
 
     /// Whether the properties of what is in a pool can be read: those of a suspended one would make us wait for its
@@ -167,6 +171,7 @@ fn present(
         block: row.block,
         parent: row.parent,
         origin: row.origin,
+        share: None,
         options: VolumeOptions {
             compression: row.options.compression.or(Some(pool.compression)),
             deduplication: row.options.deduplication.or(Some(pool.deduplication)),

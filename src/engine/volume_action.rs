@@ -11,7 +11,7 @@ use crate::{
     catalog::{self, snapshot::SnapshotRow, volume::VolumeRow},
     error::{Error, Result},
     types::{
-        Invalid, SnapshotId, VolumeId,
+        Invalid, ShareId, SnapshotId, VolumeId,
         snapshot::LOCK_TAG,
         volume::{Volume, VolumeAction, VolumeType},
     },
@@ -21,8 +21,8 @@ impl Engine {
     /// Carries out an action on a volume and tells how the volume is afterwards.
     pub fn act_on_volume(&self, caller: &Caller, id: VolumeId, action: VolumeAction) -> Result<Volume> {
         match action {
-            VolumeAction::Rollback { snapshot, discard_snapshots, discard_clones } => {
-                self.roll_back(caller, id, snapshot, &discard_snapshots, &discard_clones)?;
+            VolumeAction::Rollback { snapshot, discard_snapshots, discard_clones, discard_shares } => {
+                self.roll_back(caller, id, snapshot, &discard_snapshots, &discard_clones, &discard_shares)?;
             }
             VolumeAction::Promote => self.promote(caller, id)?,
         }
@@ -36,6 +36,7 @@ impl Engine {
         snapshot: SnapshotId,
         discard_snapshots: &[SnapshotId],
         discard_clones: &[VolumeId],
+        discard_shares: &[ShareId],
     ) -> Result<()> {
         let pool = self.volume_row(id)?.pool;
         let mut keys = vec![Key::Within(pool), Key::Volume(id)];
@@ -54,7 +55,8 @@ impl Engine {
         let newer = self.newer_snapshots(id, snapshot)?;
         let clones = self.discardable_clones(&newer, discard_clones)?;
         self.require_discardable(id, &newer, discard_snapshots)?;
-        self.perform(caller, |_| Ok(Operation::RollBack { volume: id, snapshot, clones }))
+        let share = self.discardable_share(id, discard_shares)?;
+        self.perform(caller, |_| Ok(Operation::RollBack { volume: id, snapshot, clones, share }))
     }
 
     /// ZFS rolls back to the newest snapshot only, and what others made is not ours to destroy: told before ours go.
@@ -128,9 +130,13 @@ impl Engine {
         volume: VolumeId,
         snapshot: SnapshotId,
         clones: &[VolumeId],
+        share: Option<ShareId>,
     ) -> Result<()> {
         let target = self.snapshot_row(snapshot)?;
         let newer = self.newer_snapshots(volume, snapshot)?;
+        if share.is_some() {
+            self.end_share_of(volume)?;
+        }
         for clone in clones {
             if let Some(row) = self.catalog.read(|view| catalog::volume::find(view, *clone))? {
                 self.destroy_volume(id, &row)?;
@@ -151,6 +157,10 @@ impl Engine {
             self.zfs.destroy_snapshots(&names)?;
         }
         self.zfs.rollback(&target.zfs_name()?)?;
+        if let Some(share) = share {
+            self.drop_share_notes(volume)?;
+            self.catalog.write(|transaction| catalog::share::delete(transaction, share))?;
+        }
         self.finish_roll_back(id, volume, &newer)
     }
 
@@ -220,9 +230,9 @@ impl Engine {
     }
 
     /// The end of a rollback that failed: rows of snapshots and clones that went with it go, too, and clones that
-    /// are still there are mounted again.
+    /// are still there are mounted and shared again.
     pub(super) fn undo_roll_back(&self, id: i64, volume: VolumeId, clones: &[VolumeId], cause: &Error) -> Result<()> {
-        let (mut gone, mut gone_clones) = (Vec::new(), Vec::new());
+        let (mut gone, mut gone_clones, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for clone in clones.iter().chain([&volume]) {
             let Some(row) = self.catalog.read(|view| catalog::volume::find(view, *clone))? else { continue };
             if *clone != volume && self.zfs.dataset(&dataset_name(&row)?)?.is_none() {
@@ -231,12 +241,16 @@ impl Engine {
             }
             gone.extend(self.gone_snapshots(&row)?);
             self.mount_again(&row);
+            kept.push(*clone);
         }
         self.end(id, Some(&cause.to_string()), |transaction| {
+            kept.iter().try_for_each(|volume| catalog::share::revive(transaction, *volume))?;
             gone_clones.iter().try_for_each(|clone| catalog::volume::delete(transaction, *clone))?;
             gone.iter().try_for_each(|snapshot| catalog::snapshot::delete(transaction, *snapshot))
-        })
+        })?;
+        kept.into_iter().try_for_each(|volume| self.share_again(volume))
     }
+
     /// A promotion that ZFS has carried out can't be taken back, so it stays in the journal until the rows follow.
     pub(super) fn undo_promote(
         &self,

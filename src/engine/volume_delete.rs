@@ -126,6 +126,7 @@ impl Engine {
         self.require_own_dataset(row.id, &facts)?;
         let snapshots = self.zfs.snapshots(&name)?;
         self.require_only_ours(row, &name, &snapshots)?;
+        self.end_share_of(row.id)?;
         self.zfs.unmount_dataset(&name)?;
         self.destroy_all_snapshots(id, &name, &snapshots)?;
         Ok(self.zfs.destroy_dataset(&name)?)
@@ -162,8 +163,10 @@ impl Engine {
             for snapshot in &gone {
                 catalog::snapshot::delete(transaction, *snapshot)?;
             }
+            catalog::share::revive(transaction, volume)?;
             catalog::volume::set_state(transaction, volume, RowState::Ready)
-        })
+        })?;
+        self.share_again(volume)
     }
 
     /// A volume that was to be deleted was unmounted first.

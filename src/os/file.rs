@@ -3,9 +3,10 @@
 #![allow(clippy::disallowed_methods, reason = "this is the place that the ban of these methods leads to")]
 
 use std::{
+    collections::BTreeMap,
     fs::{DirBuilder, File, OpenOptions},
     io::{ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -61,6 +62,67 @@ pub fn instruct(path: &Path, value: &str) -> Result<()> {
     written.map_err(|error| Error::io(format!("writing {value:?} to {}", path.display()), &error))
 }
 
+/// Makes a folder that something is to be mounted on, unless it is there.
+pub fn make_folder(folder: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+    made.map_err(|error| Error::io(format!("making the folder {}", folder.display()), &error))
+}
+
+/// Makes a folder hold these symbolic links, name to target, and nothing else; makes the folder, readable by all, when it
+/// is not there. Not durable: for what can be made again.
+pub fn set_links(folder: &Path, links: &BTreeMap<String, String>) -> Result<()> {
+    let action = || format!("setting the links in {}", folder.display());
+    let set = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        for above in folder.ancestors().take(2) {
+            if std::fs::metadata(above)?.permissions().mode() & 0o777 != 0o755 {
+                std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755))?;
+            }
+        }
+        let mut there = std::collections::BTreeSet::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let target = std::fs::read_link(entry.path()).ok();
+            let wanted = links.get(&name);
+            if wanted.is_some() && target.as_deref() == wanted.map(Path::new) {
+                there.insert(name);
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        for (name, target) in links.iter().filter(|(name, _)| !there.contains(*name)) {
+            std::os::unix::fs::symlink(target, folder.join(name))?;
+        }
+        Ok(())
+    };
+    set().map_err(|error| Error::io(action(), &error))
+}
+
+/// Removes a folder of links; no error when there is none.
+pub fn remove_links(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::io(format!("removing {}", folder.display()), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gives a folder that is still root's alone to a group whose members may write in it. What others may do stays.
+pub fn open_to_group(folder: &Path, group: nix::unistd::Gid) -> Result<()> {
+    let open = || -> std::io::Result<()> {
+        let metadata = std::fs::metadata(folder)?;
+        if metadata.gid() == 0 {
+            std::os::unix::fs::chown(folder, None, Some(group.as_raw()))?;
+            let mode = metadata.permissions().mode() & 0o777 | 0o070;
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    };
+    open().map_err(|error| Error::io(format!("opening {} to a group", folder.display()), &error))
+}
+
 /// Opens a block device for reading with an exclusive claim; `Busy` when anyone holds one on it or a part of it.
 pub fn open_exclusively(device: &Path) -> Result<File> {
     let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_EXCL).open(device);
@@ -113,6 +175,20 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn links_are_what_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("links/one");
+        let links = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        set_links(&path, &links(&[("a", "/x"), ("b", "/y")])).unwrap();
+        set_links(&path, &links(&[("b", "/z"), ("c", "/y")])).unwrap();
+        let target = |name: &str| std::fs::read_link(path.join(name)).ok();
+        assert_eq!([target("a"), target("b"), target("c")], [None, Some("/z".into()), Some("/y".into())]);
+        remove_links(&path).unwrap();
+        remove_links(&path).unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod operation;
 pub mod pool;
 pub mod report;
 pub mod selection;
+pub mod share;
 pub mod snapshot;
 pub mod system;
 pub mod time;
@@ -15,7 +16,7 @@ pub mod user;
 pub mod vdev;
 pub mod volume;
 
-pub use ids::{PoolId, SnapshotId, SystemId, VolumeId};
+pub use ids::{PoolId, ShareId, SnapshotId, SystemId, VolumeId};
 pub use names::Name;
 pub use time::Epoch;
 

@@ -64,6 +64,8 @@ pub struct Rebuilt {
     pub volumes: usize,
     /// Snapshots.
     pub snapshots: usize,
+    /// Shares.
+    pub shares: usize,
     /// What could not be brought back, and why.
     pub skipped: Vec<String>,
 }

@@ -199,6 +199,29 @@ impl Field for SnapshotField {
     ];
 }
 
+/// Fields of shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ShareField {
+    Id,
+    Name,
+    VolId,
+    ShareType,
+    TimeCreated,
+    TimeUpdated,
+}
+
+impl Field for ShareField {
+    const ALL: &'static [(&'static str, Self, Kind)] = &[
+        ("id", Self::Id, Kind::Number),
+        ("name", Self::Name, Kind::Text),
+        ("vol_id", Self::VolId, Kind::Number),
+        ("share_type", Self::ShareType, Kind::Text),
+        ("time_created", Self::TimeCreated, Kind::Number),
+        ("time_updated", Self::TimeUpdated, Kind::Number),
+    ];
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Invalid, Name, PoolId, SnapshotId, VolumeId, names::DatasetName};
+use super::{Epoch, Invalid, Name, PoolId, ShareId, SnapshotId, VolumeId, names::DatasetName};
 
 /// What a volume is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -210,6 +210,8 @@ pub enum VolumeAction {
         discard_snapshots: Vec<SnapshotId>,
         /// Clones of those that may be destroyed for it.
         discard_clones: Vec<VolumeId>,
+        /// Shares of the volume that may be deleted for it.
+        discard_shares: Vec<ShareId>,
     },
     /// Make a clone the owner of its origin, so that what it was cloned from can be deleted.
     Promote,
@@ -249,6 +251,8 @@ pub struct Volume {
     pub parent: Option<(VolumeId, RelativePath)>,
     /// Snapshot that it is a clone of.
     pub origin: Option<SnapshotId>,
+    /// Its share.
+    pub share: Option<ShareId>,
     /// Options in force.
     pub options: VolumeOptions,
     /// Sizes of the moment; `None` for a file-backed lun, or when the pool is not there.

@@ -11,6 +11,7 @@ mod numbers;
 mod resources;
 mod scale;
 mod server;
+mod shares;
 mod snapshots;
 mod volume_input;
 mod volumes;

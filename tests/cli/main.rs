@@ -4,6 +4,7 @@
 
 mod networks;
 mod remote;
+mod shares;
 mod snapshots;
 mod stub;
 mod volumes;

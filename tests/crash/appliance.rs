@@ -73,6 +73,7 @@ impl Appliance {
     pub fn check(&self, when: &str) {
         self.check_pools(when);
         self.check_volumes(when);
+        self.check_shares(when);
         self.check_disks(when);
         self.check_journal(when);
         self.check_networks(when);
@@ -156,7 +157,7 @@ impl Appliance {
 
     /// The pool was forgotten, with all that was in it and was to be done there.
     pub fn check_nothing(&self, when: &str) {
-        for table in ["pool", "volume", "snapshot", "hold"] {
+        for table in ["pool", "volume", "snapshot", "hold", "share"] {
             assert_eq!(self.stored(&format!("SELECT count(*) FROM {table}")), 0, "{when}: rows in {table}");
         }
         self.check_journal(when);

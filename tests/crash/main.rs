@@ -10,6 +10,7 @@ mod model;
 mod model_state;
 mod network_scenarios;
 mod scenarios;
+mod share_scenarios;
 mod strangers;
 mod volume_scenarios;
 mod volumes;
@@ -272,6 +273,25 @@ sweeps! {
     change_services
     give_services
     take_services_that_fails
+}
+
+sweeps! {
+    share_scenarios:
+    create_nfs_share
+    create_smb_share
+    create_share_that_is_not_exported
+    create_share_that_is_not_noted
+    update_share
+    update_type_of_share
+    update_share_that_fails
+    delete_share
+    delete_share_that_fails
+    delete_volume_with_share
+    delete_volume_with_share_refused_at_its_end
+    rollback_with_share
+    rollback_with_share_that_fails
+    rollback_with_shared_clone
+    delete_pool_with_shares
 }
 
 macro_rules! direct_sweeps {

@@ -19,6 +19,7 @@ mod pool_failures;
 mod pools;
 mod random;
 mod scale;
+mod shares;
 mod snapshots;
 mod system;
 mod upkeep;

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `-o quota` | the limit counts what snapshots hold as well, so that a volume can't fill the pool with them |
 //! | `-s -V` | a sparse zvol: it takes space when it is written |
+//! | `-u` | a filesystem is mounted afterwards, see `mounting.rs` |
 //! | `-b` | the block size that the client asked for |
 //! | `-o volmode=dev` | a guest's partition table on it is none of our business: udev makes no links of its partitions and probes nothing in them |
 //!
@@ -75,7 +76,10 @@ impl Datasets for OpenZfs {
 
     fn create_dataset(&self, creation: &DatasetCreation) -> Result<()> {
         let mut flags = match creation.kind {
-            DatasetKind::Filesystem { limit } => limit.map(|limit| format!("-oquota={limit}")).into_iter().collect(),
+            DatasetKind::Filesystem { limit } => {
+                let quota = limit.map(|limit| format!("-oquota={limit}"));
+                std::iter::once("-u".to_owned()).chain(quota).collect()
+            }
             DatasetKind::Zvol { bytes, block } => {
                 let zvol = ["-s", "-V", &bytes.to_string(), "-b", &block.bytes().to_string(), "-ovolmode=dev"];
                 zvol.map(str::to_owned).to_vec()
@@ -85,7 +89,7 @@ impl Datasets for OpenZfs {
         flags.extend(marks(&creation.mark, &creation.notes));
         self.zfs(["create"]).args(flags).arg(creation.name.as_str()).output(messages::zfs)?;
         match creation.kind {
-            DatasetKind::Filesystem { .. } => Ok(()),
+            DatasetKind::Filesystem { .. } => self.mount(&creation.name),
             DatasetKind::Zvol { .. } => wait_for_device(&creation.name),
         }
     }
@@ -93,6 +97,7 @@ impl Datasets for OpenZfs {
     fn clone_snapshot(&self, creation: &CloneCreation) -> Result<()> {
         let of = creation.origin.dataset();
         let is_zvol = matches!(self.required(of)?.kind, DatasetKind::Zvol { .. });
+        // `zfs clone` has no -u, so that it mounts by itself.
         let mut flags: Vec<String> = if is_zvol { vec!["-ovolmode=dev".to_owned()] } else { vec![] };
         flags.extend(property::assignments(&creation.options).iter().map(|assignment| format!("-o{assignment}")));
         flags.extend(marks(&creation.mark, &creation.notes));
@@ -133,10 +138,7 @@ impl Datasets for OpenZfs {
         match facts.kind {
             DatasetKind::Zvol { .. } => wait_for_device(name),
             DatasetKind::Filesystem { .. } if facts.mounted => Ok(()),
-            DatasetKind::Filesystem { .. } => match self.zfs(["mount", name.as_str()]).output(messages::zfs) {
-                Err(error) if error.kind != Kind::Exists => Err(error),
-                _ => Ok(()),
-            },
+            DatasetKind::Filesystem { .. } => self.mount(name),
         }
     }
 
@@ -145,7 +147,7 @@ impl Datasets for OpenZfs {
         match facts.kind {
             DatasetKind::Zvol { .. } => self.require_closed(name),
             DatasetKind::Filesystem { .. } if !facts.mounted => Ok(()),
-            DatasetKind::Filesystem { .. } => self.zfs(["unmount", name.as_str()]).output(messages::zfs).map(drop),
+            DatasetKind::Filesystem { .. } => super::mounting::unmount(name.as_str()),
         }
     }
 

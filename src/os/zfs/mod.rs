@@ -10,6 +10,7 @@ mod backing_file;
 mod dataset;
 mod diff;
 mod messages;
+mod mounting;
 mod mounts;
 pub mod pool;
 mod program;
@@ -45,6 +46,7 @@ const TRANSIENT_WAIT: Duration = Duration::from_millis(20);
 pub struct OpenZfs {
     zpool: Tool,
     zfs: Tool,
+    mount: Tool,
     udevadm: Tool,
     core: ZfsLzc,
 }
@@ -60,6 +62,7 @@ impl OpenZfs {
         Ok(OpenZfs {
             zpool: Tool::find("zpool", "zfsutils-linux")?,
             zfs: Tool::find("zfs", "zfsutils-linux")?,
+            mount: Tool::find("mount.zfs", "zfsutils-linux")?,
             udevadm: Tool::find("udevadm", "udev")?,
             core,
         })
@@ -202,6 +205,9 @@ impl Zfs for OpenZfs {
     }
 
     fn mount_pool(&self, name: &ZpoolName) -> Result<()> {
+        if self.is_all_mounted(name)? {
+            return Ok(());
+        }
         // With -R it passes over what is mounted already.
         self.zfs(["mount", "-R", name.as_str()]).limit(Limit::Stall(pool::STALL)).output(messages::zfs).map(drop)
     }

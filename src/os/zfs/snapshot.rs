@@ -39,6 +39,16 @@ impl OpenZfs {
         if names.is_empty() {
             return Ok(());
         }
+        match self.destroy_now(names) {
+            Err(error) if error.kind == Kind::Busy => {
+                let texts: Vec<&str> = names.iter().map(SnapshotName::as_str).collect();
+                if super::mounting::unmount_snapshots(&texts)? { self.destroy_now(names) } else { Err(error) }
+            }
+            result => result,
+        }
+    }
+
+    fn destroy_now(&self, names: &[SnapshotName]) -> Result<()> {
         let removed = self.core.destroy_snapshots(&paths(names), DestroyTiming::RightNow);
         // The kernel's word for "it has clones".
         let kind = |number| (number == Errno::EEXIST).then_some(Kind::Busy);
