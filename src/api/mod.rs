@@ -18,6 +18,8 @@ mod credentials;
 mod disk;
 mod edge;
 pub mod error;
+mod host;
+mod host_request;
 mod lookup;
 mod network;
 pub mod openapi;
@@ -76,6 +78,10 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(snapshot::show, snapshot::update, snapshot::act, snapshot::delete))
         .routes(routes!(snapshot_diff::show))
         .routes(routes!(operation::list))
+        .routes(routes!(host::list, host::create))
+        .routes(routes!(host::show, host::update, host::act, host::delete))
+        .routes(routes!(host::map))
+        .routes(routes!(host::unmap))
 }
 
 /// Settings of the router.

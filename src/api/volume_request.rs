@@ -7,7 +7,7 @@ use super::wire::{Decimal, DecimalOrNone};
 use crate::{
     error::Error,
     types::{
-        Invalid, Name, PoolId, SnapshotId, VolumeId,
+        HostId, Invalid, Name, PoolId, SnapshotId, VolumeId,
         volume::{
             BlockSize, RelativePath, SizeChange, VolumeAction, VolumeOptions, VolumeRequest, VolumeSource, VolumeUpdate,
         },
@@ -183,6 +183,10 @@ pub(super) struct VolumeActionRequest {
     /// `rollback`: clones of those that may be destroyed.
     #[serde(default)]
     discard_clones: Vec<Decimal>,
+    /// `rollback`: hosts that it is mapped to, all of which lose what was written since. It is taken away from them
+    /// meanwhile, and has the same LUN number afterwards; they must not have it mounted.
+    #[serde(default)]
+    discard_hosts: Vec<Decimal>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
@@ -202,6 +206,7 @@ impl TryFrom<VolumeActionRequest> for VolumeAction {
                 snapshot: SnapshotId(needed("snapshot_id", body.snapshot_id)?.id("snapshot_id")?),
                 discard_snapshots: ids("discard_snapshots", &body.discard_snapshots, SnapshotId)?,
                 discard_clones: ids("discard_clones", &body.discard_clones, VolumeId)?,
+                discard_hosts: ids("discard_hosts", &body.discard_hosts, HostId)?,
             },
         })
     }

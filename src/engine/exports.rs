@@ -63,10 +63,6 @@ impl Engine {
         Ok(Vec::new())
     }
 
-    fn wanted_iscsi(&self) -> Result<Option<crate::os::lio::ScsiTarget>> {
-        Ok(None)
-    }
-
     fn wanted_networks(&self) -> Result<Vec<crate::os::network_rules::InterfaceServices>> {
         Ok(Vec::new())
     }

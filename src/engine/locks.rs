@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    types::{PoolId, VolumeId, disk::DiskUuid},
+    types::{HostId, PoolId, VolumeId, disk::DiskUuid},
 };
 
 /// How long a request waits for the one before it. What takes longer is a long operation, and says so by 409.
@@ -32,6 +32,10 @@ pub enum Key {
     Disk(DiskUuid),
     /// An OS account.
     User(String),
+    /// A host with its mappings.
+    Host(HostId),
+    /// Names and initiators of all hosts, which no two may share.
+    Hosts,
 }
 
 impl fmt::Display for Key {
@@ -43,6 +47,8 @@ impl fmt::Display for Key {
             Key::Volume(id) => write!(formatter, "volume {id}"),
             Key::Disk(uuid) => write!(formatter, "disk {uuid}"),
             Key::User(name) => write!(formatter, "user {name}"),
+            Key::Host(id) => write!(formatter, "host {id}"),
+            Key::Hosts => formatter.write_str("the list of hosts"),
         }
     }
 }

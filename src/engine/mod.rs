@@ -5,6 +5,8 @@
 
 mod disk;
 mod exports;
+mod host;
+mod host_map;
 pub mod locks;
 mod network;
 pub mod operation;

@@ -17,10 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Caller, Engine};
 use crate::{
-    catalog,
+    catalog::{self, host::ChapRow},
     error::{Error, Result},
     types::{
-        Name, PoolId, SnapshotId, VolumeId,
+        HostId, Name, PoolId, SnapshotId, VolumeId,
+        host::Iqn,
         pool::{PoolOptions, VdevPlan, VdevRole},
         snapshot::{HoldReason, Retention},
         system::InitRequest,
@@ -118,6 +119,9 @@ pub enum Operation {
         snapshot: SnapshotId,
         /// Clones that go for it.
         clones: Vec<VolumeId>,
+        /// Whether hosts see what it changes, so that it is kept from them meanwhile.
+        #[serde(default)]
+        mapped: bool,
     },
     /// A clone becomes the owner of its origin.
     Promote {
@@ -163,6 +167,50 @@ pub enum Operation {
         /// Why it was held.
         reason: HoldReason,
     },
+    /// A new host.
+    CreateHost {
+        /// Its row.
+        host: HostId,
+    },
+    /// New name, initiators or CHAP.
+    UpdateHost {
+        /// Which.
+        host: HostId,
+        /// As it was.
+        before: HostProperties,
+        /// As it is to be.
+        after: HostProperties,
+    },
+    /// A host goes, with its mappings.
+    DeleteHost {
+        /// Which.
+        host: HostId,
+    },
+    /// A volume is mapped to a host.
+    MapVolume {
+        /// To which.
+        host: HostId,
+        /// Which.
+        volume: VolumeId,
+    },
+    /// A mapping goes.
+    UnmapVolume {
+        /// Of which host.
+        host: HostId,
+        /// Of which volume.
+        volume: VolumeId,
+    },
+}
+
+/// What a client can change of a host, as it is or is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostProperties {
+    /// Its name.
+    pub name: Name,
+    /// Its initiators.
+    pub iqns: Vec<Iqn>,
+    /// With CHAP: how it logs in. The key of secrets, never these.
+    pub chap: Option<ChapRow>,
 }
 
 /// What a client can change of a volume, as it is or is to be.
@@ -197,6 +245,11 @@ impl Operation {
             Operation::RetainSnapshot { snapshot, .. } => ("retain_snapshot", format!("snapshot {snapshot}")),
             Operation::HoldSnapshot { snapshot, .. } => ("hold_snapshot", format!("snapshot {snapshot}")),
             Operation::ReleaseSnapshot { snapshot, .. } => ("release_snapshot", format!("snapshot {snapshot}")),
+            Operation::CreateHost { host } => ("create_host", format!("host {host}")),
+            Operation::UpdateHost { host, .. } => ("update_host", format!("host {host}")),
+            Operation::DeleteHost { host } => ("delete_host", format!("host {host}")),
+            Operation::MapVolume { volume, .. } => ("map_volume", format!("volume {volume}")),
+            Operation::UnmapVolume { volume, .. } => ("unmap_volume", format!("volume {volume}")),
         }
     }
 }
@@ -315,13 +368,20 @@ impl Engine {
             Operation::CreateVolume { volume } => self.run_create_volume(id, *volume),
             Operation::UpdateVolume { volume, after, .. } => self.run_update_volume(id, *volume, after),
             Operation::DeleteVolume { volume } => self.run_delete_volume(id, *volume),
-            Operation::RollBack { volume, snapshot, clones } => self.run_roll_back(id, *volume, *snapshot, clones),
+            Operation::RollBack { volume, snapshot, clones, mapped } => {
+                self.run_roll_back(id, *volume, *snapshot, clones, *mapped)
+            }
             Operation::Promote { volume, from, origin } => self.run_promote(id, *volume, *from, *origin),
             Operation::CreateSnapshots { snapshots } => self.run_create_snapshots(id, snapshots),
             Operation::DeleteSnapshot { snapshot } => self.run_delete_snapshot(id, *snapshot),
             Operation::RetainSnapshot { snapshot, after, .. } => self.run_retain_snapshot(id, *snapshot, *after),
             Operation::HoldSnapshot { snapshot, reason, user } => self.run_hold_snapshot(id, *snapshot, reason, user),
             Operation::ReleaseSnapshot { snapshot, reason } => self.run_release_snapshot(id, *snapshot, reason),
+            Operation::CreateHost { host } => self.run_create_host(id, *host),
+            Operation::UpdateHost { host, after, .. } => self.run_update_host(id, *host, after),
+            Operation::DeleteHost { host } => self.run_delete_host(id, *host),
+            Operation::MapVolume { host, volume } => self.run_map_volume(id, *host, *volume),
+            Operation::UnmapVolume { host, volume } => self.run_unmap_volume(id, *host, *volume),
         }
     }
 
@@ -343,7 +403,9 @@ impl Engine {
             Operation::CreateVolume { volume } => self.undo_create_volume(id, *volume, cause),
             Operation::UpdateVolume { volume, before, .. } => self.undo_update_volume(id, *volume, before, cause),
             Operation::DeleteVolume { volume } => self.undo_delete_volume(id, *volume, cause),
-            Operation::RollBack { volume, clones, .. } => self.undo_roll_back(id, *volume, clones, cause),
+            Operation::RollBack { volume, clones, mapped, .. } => {
+                self.undo_roll_back(id, *volume, clones, *mapped, cause)
+            }
             Operation::Promote { volume, from, origin } => self.undo_promote(id, *volume, *from, *origin, cause),
             Operation::CreateSnapshots { snapshots } => self.undo_create_snapshots(id, snapshots, cause),
             Operation::DeleteSnapshot { snapshot } => self.undo_delete_snapshot(id, *snapshot, cause),
@@ -352,6 +414,11 @@ impl Engine {
             }
             Operation::HoldSnapshot { snapshot, reason, .. } => self.undo_hold_snapshot(id, *snapshot, reason, cause),
             Operation::ReleaseSnapshot { .. } => self.end(id, Some(&cause.to_string()), |_| Ok(())),
+            Operation::CreateHost { host } => self.undo_create_host(id, *host, cause),
+            Operation::UpdateHost { host, before, .. } => self.undo_update_host(id, *host, before, cause),
+            Operation::DeleteHost { host } => self.undo_delete_host(id, *host, cause),
+            Operation::MapVolume { host, volume } => self.undo_map_volume(id, *host, *volume, cause),
+            Operation::UnmapVolume { host, volume } => self.undo_unmap_volume(id, *host, *volume, cause),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     os::{self, DatasetFacts},
     types::{
-        PoolId, VolumeId,
+        HostId, PoolId, VolumeId,
         ids::Mark,
         names::DatasetName,
         pool::PoolOptions,
@@ -77,8 +77,20 @@ impl Engine {
                 Err(error) => return Err(error.into()),
             }
         }
+        let mut hosts: HashMap<VolumeId, Vec<HostId>> = HashMap::new();
+        for mapping in self.catalog.read(catalog::host::all_mappings)? {
+            if mapping.state != RowState::Creating {
+                hosts.entry(mapping.volume).or_default().push(mapping.host);
+            }
+        }
         let options: HashMap<PoolId, PoolOptions> = pools.iter().map(|pool| (pool.id, pool.options)).collect();
-        Ok(rows.into_iter().map(|row| present(row, &options, &numbers)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| {
+                let hosts = hosts.remove(&row.id).unwrap_or_default();
+                Volume { hosts, ..present(row, &options, &numbers) }
+            })
+            .collect())
     }
 
     /// Whether the properties of what is in a pool can be read: those of a suspended one would make us wait for its
@@ -165,6 +177,7 @@ fn present(
         size: row.size,
         block: row.block,
         parent: row.parent,
+        hosts: Vec::new(),
         origin: row.origin,
         options: VolumeOptions {
             compression: row.options.compression.or(Some(pool.compression)),

@@ -43,6 +43,8 @@ numbered! {
     /// Number of a snapshot: counts up from 1 and is never given twice. Of two snapshots in one line of descent the
     /// younger one has the higher number.
     SnapshotId "snapshot"
+    /// Number of a host: counts up from 1 and is never given twice.
+    HostId "host"
 }
 
 /// Identity of an appliance: 32 lower-case hex digits.

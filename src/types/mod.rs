@@ -1,6 +1,7 @@
 //! Values that are valid by construction. No I/O, no knowledge of JSON on the wire.
 
 pub mod disk;
+pub mod host;
 pub mod ids;
 pub mod names;
 pub mod network;
@@ -15,7 +16,7 @@ pub mod user;
 pub mod vdev;
 pub mod volume;
 
-pub use ids::{PoolId, SnapshotId, SystemId, VolumeId};
+pub use ids::{HostId, PoolId, SnapshotId, SystemId, VolumeId};
 pub use names::Name;
 pub use time::Epoch;
 

@@ -243,6 +243,7 @@ fn ask(appliance: &Appliance, model: &Model, request: &Request, number: usize) -
                 snapshot: SnapshotId(*snapshot),
                 discard_snapshots: newer.iter().map(|id| SnapshotId(*id)).collect(),
                 discard_clones: model.clones(&newer).into_iter().map(VolumeId).collect(),
+                discard_hosts: vec![],
             };
             let volume = VolumeId(model.snapshots[snapshot].volume);
             engine.act_on_volume(&caller(), volume, action).is_ok()

@@ -64,7 +64,12 @@ fn a_rollback_behind_a_snapshot_of_others_destroys_nothing() {
     appliance.fake.world().add_strange_snapshot("vpool1/fs1@daily").unwrap();
     appliance.fake.world().write("vpool1/fs1", b"now").unwrap();
     let discard_snapshots = vec![SnapshotId(3)];
-    let action = VolumeAction::Rollback { snapshot: SnapshotId(2), discard_snapshots, discard_clones: vec![] };
+    let action = VolumeAction::Rollback {
+        snapshot: SnapshotId(2),
+        discard_snapshots,
+        discard_clones: vec![],
+        discard_hosts: vec![],
+    };
     assert!(appliance.engine().act_on_volume(&caller(), VolumeId(1), action).is_err());
     assert_eq!(appliance.fake.world().read("vpool1/fs1").unwrap(), b"now");
     assert_eq!(appliance.fake.world().dataset("vpool1/fs1").unwrap().snapshots.len(), 4);

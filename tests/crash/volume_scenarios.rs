@@ -77,13 +77,19 @@ fn roll_back(appliance: &Appliance) {
         snapshot: SnapshotId(1),
         discard_snapshots: vec![SnapshotId(2), SnapshotId(3)],
         discard_clones: vec![VolumeId(4), VolumeId(5)],
+        discard_hosts: vec![],
     };
     let _ = appliance.engine().act_on_volume(&caller(), VolumeId(1), action);
 }
 
 fn roll_back_without_clones(appliance: &Appliance) {
     let discard_snapshots = vec![SnapshotId(2), SnapshotId(3)];
-    let action = VolumeAction::Rollback { snapshot: SnapshotId(1), discard_snapshots, discard_clones: vec![] };
+    let action = VolumeAction::Rollback {
+        snapshot: SnapshotId(1),
+        discard_snapshots,
+        discard_clones: vec![],
+        discard_hosts: vec![],
+    };
     let _ = appliance.engine().act_on_volume(&caller(), VolumeId(1), action);
 }
 

@@ -225,6 +225,8 @@ impl World {
             pool.imported = false;
             pool.unmount();
         }
+        // The kernel forgets its target.
+        self.exports.iscsi = None;
     }
 
     /// A pool that is not imported exists in its labels only.
