@@ -94,6 +94,7 @@ fn complete(document: &mut Value) {
         { "name": "pool", "description": "Storage pools" },
         { "name": "volume", "description": "Filesystems, luns, file-backed luns, and clones" },
         { "name": "snapshot", "description": "Snapshots of volumes" },
+        { "name": "host", "description": "Storage clients and what is mapped to them" },
         { "name": "operation", "description": "What the appliance is doing and has done" },
     ]);
     let components = &mut document["components"];
@@ -286,7 +287,7 @@ mod tests {
                 assert!(operation["responses"]["401"].is_object() && operation["responses"]["200"].is_object());
             }
         }
-        assert_eq!(ids.len(), 38);
+        assert_eq!(ids.len(), 46);
     }
 
     #[test]

@@ -215,6 +215,9 @@ pub(super) struct Rollback {
     /// Clones of those that may be destroyed for it, by id or name
     #[arg(long, value_name = "VOLUME,...", value_delimiter = ',')]
     pub discard_clones: Vec<String>,
+    /// Hosts that it is mapped to, by id or name; all must be named, and must not use it now
+    #[arg(long, value_name = "HOST,...", value_delimiter = ',')]
+    pub discard_hosts: Vec<String>,
 }
 
 #[cfg(test)]

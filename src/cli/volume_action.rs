@@ -10,7 +10,7 @@ use super::{
     progress::Progress,
     volume::{Create, NewSize, Rollback, Type, Update},
     volume_show::volume_text,
-    which::{self, Found, Noun, Pool, Snapshot, Volume, Which},
+    which::{self, Found, Host, Noun, Pool, Snapshot, Volume, Which},
 };
 
 pub(super) fn create(session: &Session, create: &Create) -> Result {
@@ -84,8 +84,10 @@ pub(super) fn rollback(session: &Session, rollback: &Rollback) -> Result {
         .collect::<Result<_>>()?;
     let clones: Vec<_> =
         rollback.discard_clones.iter().map(|key| which::find::<Volume>(client, key)).collect::<Result<_>>()?;
+    let hosts: Vec<_> =
+        rollback.discard_hosts.iter().map(|key| which::find::<Host>(client, key)).collect::<Result<_>>()?;
     let mut consequence = format!("What was written to volume {} since snapshot {} is lost", found.name, snapshot.name);
-    for (what, found) in [("snapshots", &discarded), ("clones", &clones)] {
+    for (what, found) in [("snapshots", &discarded), ("clones", &clones), ("hosts", &hosts)] {
         if !found.is_empty() {
             consequence.push_str(&format!("; {what} that go with it: {}", names(found)));
         }
@@ -95,6 +97,7 @@ pub(super) fn rollback(session: &Session, rollback: &Rollback) -> Result {
     body["snapshot_id"] = json!(snapshot.id);
     body["discard_snapshots"] = json!(ids(&discarded));
     body["discard_clones"] = json!(ids(&clones));
+    body["discard_hosts"] = json!(ids(&hosts));
     let doing = format!("Rolling volume {} back", found.name);
     operation::follow(client, &subject(&found), &doing, || client.post(&found.path(), &body))?;
     session.output.show(&client.get(&found.path())?, |_| {

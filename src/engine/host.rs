@@ -1,13 +1,9 @@
 //! Hosts: storage clients with their initiators (contract section 10).
 
 use rusqlite::Transaction;
+use serde::{Deserialize, Serialize};
 
-use super::{
-    Caller, Engine,
-    exports::Export,
-    locks::Key,
-    operation::{HostProperties, Operation},
-};
+use super::{Caller, Engine, exports::Export, locks::Key, operation::Operation};
 use crate::{
     catalog::{
         self, RowState,
@@ -20,6 +16,17 @@ use crate::{
         selection::{HostField, Selection},
     },
 };
+
+/// What a client can change of a host, as it is or is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostProperties {
+    /// Its name.
+    pub name: Name,
+    /// Its initiators.
+    pub iqns: Vec<Iqn>,
+    /// With CHAP: how it logs in. The key of secrets, never these.
+    pub chap: Option<ChapRow>,
+}
 
 impl Engine {
     /// The hosts that are selected, and how many there are without the page.
@@ -173,7 +180,7 @@ impl Engine {
     /// Removes secrets that no row speaks of, after an operation that began or ended their use.
     fn forget_unused_secrets(&self, chap: Option<&ChapRow>) {
         let Some(ChapRow { key, .. }) = chap else { return };
-        let removed = self.catalog.read(|view| catalog::host::all(view)).map_err(Error::from).and_then(|rows| {
+        let removed = self.catalog.read(catalog::host::all).map_err(Error::from).and_then(|rows| {
             // An operation that could not be taken back may need them.
             let unfinished = self.catalog.read(catalog::operation::unfinished)?;
             let is_used = rows.iter().filter_map(|row| row.chap.as_ref()).any(|used| used.key == *key)

@@ -15,13 +15,12 @@ use std::{
 use rusqlite::Transaction;
 use serde::{Deserialize, Serialize};
 
-use super::{Caller, Engine};
+use super::{Caller, Engine, host::HostProperties};
 use crate::{
-    catalog::{self, host::ChapRow},
+    catalog,
     error::{Error, Result},
     types::{
         HostId, Name, PoolId, SnapshotId, VolumeId,
-        host::Iqn,
         pool::{PoolOptions, VdevPlan, VdevRole},
         snapshot::{HoldReason, Retention},
         system::InitRequest,
@@ -200,17 +199,6 @@ pub enum Operation {
         /// Of which volume.
         volume: VolumeId,
     },
-}
-
-/// What a client can change of a host, as it is or is to be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostProperties {
-    /// Its name.
-    pub name: Name,
-    /// Its initiators.
-    pub iqns: Vec<Iqn>,
-    /// With CHAP: how it logs in. The key of secrets, never these.
-    pub chap: Option<ChapRow>,
 }
 
 /// What a client can change of a volume, as it is or is to be.

@@ -74,6 +74,7 @@ impl Appliance {
         self.check_pools(when);
         self.check_volumes(when);
         self.check_disks(when);
+        self.check_hosts(when);
         self.check_journal(when);
     }
 

@@ -10,6 +10,7 @@ mod command_line;
 mod crash;
 mod daemon;
 mod disks;
+mod hosts;
 mod package;
 mod pool_disks;
 mod pool_failures;

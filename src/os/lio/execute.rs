@@ -132,7 +132,7 @@ fn action(step: &Step) -> String {
 fn words(step: &Step) -> Option<String> {
     let is_new_part = step.path.contains("/control") || step.path.starts_with("core/") && step.path.contains("/wwn/");
     match step.action {
-        Action::Link(_) | Action::Unlink | Action::TryWrite(_) => None,
+        Action::Link(_) | Action::Unlink | Action::TryWrite(_) | Action::Forget => None,
         Action::Write(_) if is_new_part => None,
         Action::Make | Action::Remove if step.path.matches('/').count() < 2 => None,
         _ => Some(format!("iSCSI: {}", action(step))),

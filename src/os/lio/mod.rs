@@ -20,6 +20,8 @@
 mod execute;
 mod live;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod reservations;
 mod secrets;
 
@@ -227,10 +229,8 @@ fn reconcile(
         Some(target) => look_behind(&target.units, &live, missed, step)?,
         None => Backings::default(),
     };
-    let saved = match &wanted {
-        Some(target) => reservations::saved(root, &target.units, &live)?,
-        None => reservations::Saved { folder: reservations::folder(root)?, ..Default::default() },
-    };
+    let units = wanted.as_ref().map_or(&[][..], |target| &target.units);
+    let saved = reservations::saved(root, units, &live)?;
     let steps = plan::plan(wanted.as_ref(), &live, &backings, &saved);
     let needed =
         |volume| wanted.iter().flat_map(|target| &target.units).any(|unit| unit.volume == volume && unit.needed);

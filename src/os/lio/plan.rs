@@ -204,9 +204,9 @@ impl Plan<'_> {
         self.add(Scope::Unit(volume), hba, Action::Remove);
         // Reservations end with the last mapping: they would keep the next host out.
         if !comes_back && store.enabled && !store.serial.is_empty() && !store.serial.contains('/') {
-            let path = reservations::path(&self.saved.folder, &store.serial);
-            if !self.saved.folder.is_empty() {
-                self.add(Scope::Unit(volume), path, Action::Forget);
+            for folder in &self.saved.folders {
+                let path = reservations::path(folder, &store.serial);
+                self.steps.push(Step { scope: Scope::Unit(volume), path, action: Action::Forget });
             }
         }
     }

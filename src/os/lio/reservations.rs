@@ -9,11 +9,15 @@ use crate::{
     types::VolumeId,
 };
 
+/// Where reservations may have been kept before the last reboot: `targetcli` moves that folder, and so does whoever
+/// makes `/etc/target`.
+const FORMER: [&str; 3] = ["/var/target/pr", "/etc/target/pr", "/etc/rtslib-fb-target/pr"];
+
 /// What was kept.
 #[derive(Debug, Default)]
 pub(super) struct Saved {
-    /// Where the kernel keeps it.
-    pub folder: String,
+    /// Where the kernel keeps it, or did.
+    pub folders: Vec<String>,
     /// Registrations of each unit that is to be made, as the kernel wants to be told them.
     pub registrations: BTreeMap<VolumeId, Vec<String>>,
 }
@@ -32,11 +36,29 @@ pub(super) fn path(folder: &str, serial: &str) -> String {
     format!("{folder}/aptpl_{serial}")
 }
 
+/// The newest of those files.
+fn newest(folders: &[String], serial: &str) -> Result<Option<String>> {
+    let mut newest = None;
+    for path in folders.iter().map(|folder| path(folder, serial)) {
+        match std::fs::metadata(&path).and_then(|facts| facts.modified()) {
+            Ok(time) => newest = newest.max(Some((time, path))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io(format!("looking at {path}"), &error)),
+        }
+    }
+    match newest {
+        Some((_, path)) => file::read(Path::new(&path)),
+        None => Ok(None),
+    }
+}
+
 /// What was kept of units that have no backstore.
 pub(super) fn saved(root: &Path, units: &[ScsiUnit], live: &live::Live) -> Result<Saved> {
-    let mut saved = Saved { folder: folder(root)?, ..Saved::default() };
+    let mut folders = vec![folder(root)?];
+    folders.extend(FORMER.into_iter().map(str::to_owned));
+    let mut saved = Saved { folders, ..Saved::default() };
     for unit in units.iter().filter(|unit| !live.stores.get(&unit.volume).is_some_and(|store| store.enabled)) {
-        if let Some(text) = file::read(Path::new(&path(&saved.folder, &unit.serial)))? {
+        if let Some(text) = newest(&saved.folders, &unit.serial)? {
             saved.registrations.insert(unit.volume, registrations(&text));
         }
     }
