@@ -1,9 +1,10 @@
 //! What requests about hosts hold (contract sections 10.1, 10.4 to 10.6 and 8.10).
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::wire::{Decimal, Secret};
+use super::wire::Decimal;
 use crate::{
     error::Error,
     types::{
@@ -22,7 +23,7 @@ pub(super) struct NewHost {
     #[serde(default)]
     iqns: Vec<String>,
     /// Beyond the contract: how it has to authenticate. Without it the name of the initiator is enough.
-    chap: Option<Chap>,
+    chap: Option<ChapOrNone>,
 }
 
 /// New properties of a host. What is left out stays as it is.
@@ -37,53 +38,65 @@ pub(super) struct HostProperties {
 }
 
 /// CHAP. Secrets are written only: no answer ever has one.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "it describes what `ChapOrNone` reads by hand")]
 pub(super) struct Chap {
     /// As whom the host logs in.
     user: String,
     /// 12 to 128 printable ASCII characters; Windows takes at most 16.
-    #[schema(value_type = String, format = Password)]
-    secret: Secret,
+    #[schema(format = Password)]
+    secret: String,
     /// Mutual CHAP: as whom the appliance proves itself to the host. Goes with `mutual_secret`.
     mutual_user: Option<String>,
     /// Another secret than `secret`.
-    #[schema(value_type = Option<String>, format = Password)]
-    mutual_secret: Option<Secret>,
+    #[schema(format = Password)]
+    mutual_secret: Option<String>,
 }
 
 /// CHAP, or the word `none` to do without: `null` counts as absent.
-#[derive(Debug, ToSchema)]
+///
+/// Read by hand, since serde's errors would quote a value that may be a secret.
+#[derive(Deserialize, ToSchema)]
+#[serde(transparent)]
 #[schema(value_type = Chap)]
-pub(super) struct ChapOrNone(Option<Chap>);
+pub(super) struct ChapOrNone(Value);
 
-impl<'de> Deserialize<'de> for ChapOrNone {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        if value == "none" {
-            return Ok(ChapOrNone(None));
-        }
-        // Never serde's own words, which would quote a value that may be a secret.
-        if !value.is_object() {
-            return Err(de::Error::custom("is neither an object with user and secret nor \"none\""));
-        }
-        Chap::deserialize(value).map(|chap| ChapOrNone(Some(chap))).map_err(de::Error::custom)
+impl std::fmt::Debug for ChapOrNone {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("ChapOrNone(..)")
     }
 }
 
-impl Chap {
-    fn read(self) -> Result<ChapCredentials, Invalid> {
-        let user = ChapUser::new("chap.user", &self.user)?;
-        let secret = ChapSecret::new("chap.secret", self.secret.expose())?;
-        let mutual = match (self.mutual_user, self.mutual_secret) {
+impl ChapOrNone {
+    fn read(self) -> Result<Option<ChapCredentials>, Invalid> {
+        const MEMBERS: [&str; 4] = ["user", "secret", "mutual_user", "mutual_secret"];
+        let members = match self.0 {
+            Value::String(word) if word == "none" => return Ok(None),
+            Value::Object(members) => members,
+            _ => return Err(Invalid::new("chap", "is neither an object with user and secret nor \"none\"")),
+        };
+        if let Some(other) = members.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+            // Ignoring a typo could leave a host with less protection than was meant.
+            return Err(Invalid::new(format!("chap.{other}"), format!("is none of {}", MEMBERS.join(", "))));
+        }
+        let text = |name: &str| match members.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.as_str())),
+            Some(_) => Err(Invalid::new(format!("chap.{name}"), "must be a string")),
+        };
+        let needed = |name: &str| text(name)?.ok_or_else(|| Invalid::new(format!("chap.{name}"), "is missing"));
+        let user = ChapUser::new("chap.user", needed("user")?)?;
+        let secret = ChapSecret::new("chap.secret", needed("secret")?)?;
+        let mutual = match (text("mutual_user")?, text("mutual_secret")?) {
             (None, None) => None,
-            (Some(user), Some(secret)) => Some((
-                ChapUser::new("chap.mutual_user", &user)?,
-                ChapSecret::new("chap.mutual_secret", secret.expose())?,
-            )),
+            (Some(user), Some(secret)) => {
+                let user = ChapUser::new("chap.mutual_user", user)?;
+                Some((user, ChapSecret::new("chap.mutual_secret", secret)?))
+            }
             (Some(_), None) => return Err(Invalid::new("chap.mutual_secret", "is missing beside mutual_user")),
             (None, Some(_)) => return Err(Invalid::new("chap.mutual_user", "is missing beside mutual_secret")),
         };
-        ChapCredentials::new(user, secret, mutual)
+        ChapCredentials::new(user, secret, mutual).map(Some)
     }
 }
 
@@ -94,7 +107,7 @@ impl TryFrom<NewHost> for HostRequest {
         Ok(HostRequest {
             name: Name::new(body.name)?,
             iqns: iqn_list(&body.iqns)?,
-            chap: body.chap.map(Chap::read).transpose()?,
+            chap: body.chap.map(ChapOrNone::read).transpose()?.flatten(),
         })
     }
 }
@@ -106,7 +119,7 @@ impl TryFrom<HostProperties> for HostUpdate {
         Ok(HostUpdate {
             name: body.name.map(Name::new).transpose()?,
             iqns: body.iqns.as_deref().map(iqn_list).transpose()?,
-            chap: body.chap.map(|chap| chap.0.map(Chap::read).transpose()).transpose()?,
+            chap: body.chap.map(ChapOrNone::read).transpose()?,
         })
     }
 }

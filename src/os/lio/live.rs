@@ -138,7 +138,7 @@ fn our_hba(name: &str) -> Option<(String, VolumeId)> {
 
 fn read_store(kind: String, folder: &Path) -> Result<Store> {
     let text = |name: &str| Ok::<_, Error>(value(&folder.join(name))?.unwrap_or_default());
-    if !folder.exists() {
+    if !is_there(folder)? {
         return Ok(Store { kind, ..Store::default() });
     }
     let serial = text("wwn/vpd_unit_serial")?;
@@ -157,7 +157,7 @@ fn read_store(kind: String, folder: &Path) -> Result<Store> {
 }
 
 fn read_target(root: &Path, group: &Path) -> Result<Target> {
-    if !group.exists() {
+    if !is_there(group)? {
         return Ok(Target::default());
     }
     let mut target = Target {
@@ -190,6 +190,10 @@ fn read_target(root: &Path, group: &Path) -> Result<Target> {
 
 fn failed(what: &Path, error: &std::io::Error) -> Error {
     Error::io(format!("reading {}", what.display()), error)
+}
+
+fn is_there(folder: &Path) -> Result<bool> {
+    folder.try_exists().map_err(|error| failed(folder, &error))
 }
 
 /// Names of the folders in a folder, in order; none when it is not there.
