@@ -136,7 +136,8 @@ fn files_are_short_and_named_for_what_is_inside() {
 #[test]
 fn processes_start_and_files_are_written_in_one_place_each() {
     // clippy.toml bans the calls themselves; this finds the attributes that would lift the ban.
-    let allowed = ["src/os/command.rs", "src/os/file.rs"];
+    // The kernel's configfs is no place for whole files: each write there is an instruction.
+    let allowed = ["src/os/command.rs", "src/os/file.rs", "src/os/lio/execute.rs"];
     for path in sources() {
         let relative = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
         let text = without_comments(&std::fs::read_to_string(&path).unwrap());

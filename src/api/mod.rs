@@ -18,6 +18,8 @@ mod credentials;
 mod disk;
 mod edge;
 pub mod error;
+mod host;
+mod host_request;
 mod lookup;
 mod network;
 pub mod openapi;
@@ -81,6 +83,10 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(share::create_of_volume, share::update_of_volume, share::delete_of_volume))
         .routes(routes!(share::list, share::create))
         .routes(routes!(share::show, share::update, share::delete))
+        .routes(routes!(host::list, host::create))
+        .routes(routes!(host::show, host::update, host::act, host::delete))
+        .routes(routes!(host::map))
+        .routes(routes!(host::unmap))
 }
 
 /// Settings of the router.

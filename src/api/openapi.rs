@@ -95,6 +95,7 @@ fn complete(document: &mut Value) {
         { "name": "volume", "description": "Filesystems, luns, file-backed luns, and clones" },
         { "name": "snapshot", "description": "Snapshots of volumes" },
         { "name": "share", "description": "Filesystems that clients reach over NFS or SMB" },
+        { "name": "host", "description": "Storage clients and what is mapped to them" },
         { "name": "operation", "description": "What the appliance is doing and has done" },
     ]);
     let components = &mut document["components"];
@@ -287,7 +288,7 @@ mod tests {
                 assert!(operation["responses"]["401"].is_object() && operation["responses"]["200"].is_object());
             }
         }
-        assert_eq!(ids.len(), 47);
+        assert_eq!(ids.len(), 55);
     }
 
     #[test]

@@ -99,7 +99,8 @@ impl From<volume::Volume> for VolumeDetail {
             parent_path: parent_path.map(|path| path.to_string()),
             snapshot_id: volume.origin.map(Decimal::from),
             share_id: volume.share.map(Decimal::from),
-            host_ids: (volume.volume_type != VolumeType::Filesystem).then(Vec::new),
+            host_ids: (volume.volume_type != VolumeType::Filesystem)
+                .then(|| volume.hosts.iter().copied().map(Decimal::from).collect()),
             time_created: volume.created.into(),
             time_updated: volume.updated.into(),
             size_block: volume.block.map(|block| block.bytes().into()),

@@ -7,7 +7,7 @@ use super::wire::{Decimal, DecimalOrNone};
 use crate::{
     error::Error,
     types::{
-        Invalid, Name, PoolId, ShareId, SnapshotId, VolumeId,
+        HostId, Invalid, Name, PoolId, ShareId, SnapshotId, VolumeId,
         volume::{
             BlockSize, RelativePath, SizeChange, VolumeAction, VolumeOptions, VolumeRequest, VolumeSource, VolumeUpdate,
         },
@@ -186,6 +186,10 @@ pub(super) struct VolumeActionRequest {
     /// `rollback`: the share of the volume, when it has one; it is deleted.
     #[serde(default)]
     discard_shares: Vec<Decimal>,
+    /// `rollback`: hosts that it is mapped to, all of which lose what was written since. It is taken away from them
+    /// meanwhile, and has the same LUN number afterwards; they must not have it mounted.
+    #[serde(default)]
+    discard_hosts: Vec<Decimal>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
@@ -206,6 +210,7 @@ impl TryFrom<VolumeActionRequest> for VolumeAction {
                 discard_snapshots: ids("discard_snapshots", &body.discard_snapshots, SnapshotId)?,
                 discard_clones: ids("discard_clones", &body.discard_clones, VolumeId)?,
                 discard_shares: ids("discard_shares", &body.discard_shares, ShareId)?,
+                discard_hosts: ids("discard_hosts", &body.discard_hosts, HostId)?,
             },
         })
     }

@@ -5,7 +5,7 @@ use std::{fmt, ops::RangeInclusive};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::ToSchema;
 
-use crate::types::{Epoch, Invalid, PoolId, ShareId, SnapshotId, VolumeId};
+use crate::types::{Epoch, HostId, Invalid, PoolId, ShareId, SnapshotId, VolumeId};
 
 /// A whole number as the contract has it: a decimal string in answers; in requests a JSON number means the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
@@ -46,7 +46,7 @@ macro_rules! decimal_from {
         }
     )*};
 }
-decimal_from!(u8 u32 u64 i64);
+decimal_from!(u8 u16 u32 u64 i64);
 
 macro_rules! decimal_from_inside {
     ($($number:ty)*) => {$(
@@ -57,7 +57,7 @@ macro_rules! decimal_from_inside {
         }
     )*};
 }
-decimal_from_inside!(PoolId VolumeId SnapshotId ShareId Epoch);
+decimal_from_inside!(PoolId VolumeId SnapshotId ShareId HostId Epoch);
 
 impl Serialize for Decimal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -186,7 +186,7 @@ async fn start_engine(config: Config) -> Outcome<Arc<Engine>> {
         let catalog = Catalog::open(&config.state_dir.join("catalog.sqlite"))?;
         let zfs = Arc::new(OpenZfs::new()?);
         let machine = Arc::new(Linux::new(config.storage.allow_loop_devices)?);
-        let exports = Arc::new(LinuxExports::new()?);
+        let exports = Arc::new(LinuxExports::new(&config.state_dir)?);
         let engine = Engine::new(catalog, System { zfs, machine, exports }, config)?;
         engine.start()?;
         Ok(engine)

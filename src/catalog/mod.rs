@@ -3,6 +3,7 @@
 //! The file is in WAL mode with `synchronous=FULL`, so that what was committed survives a power cut. There is one
 //! writing connection; readers have their own and never wait for it.
 
+pub mod host;
 pub mod network;
 pub mod operation;
 pub mod pool;

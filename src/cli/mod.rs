@@ -16,6 +16,7 @@
 pub mod client;
 mod disk;
 pub mod failure;
+mod host;
 pub mod human;
 pub mod input;
 pub mod json;
@@ -113,6 +114,9 @@ enum Noun {
     /// Network interfaces
     #[command(subcommand, arg_required_else_help = true, after_help = network::EXAMPLES)]
     Network(network::Verb),
+    /// Storage clients and the luns mapped to them
+    #[command(subcommand, arg_required_else_help = true, after_help = host::EXAMPLES)]
+    Host(host::Verb),
     /// iSCSI target ports
     #[command(subcommand, arg_required_else_help = true, after_help = target::EXAMPLES)]
     Target(target::Verb),
@@ -172,6 +176,7 @@ fn run(cli: Cli) -> Result {
         Noun::Snapshot(verb) => verb.run(&session),
         Noun::Share(verb) => verb.run(&session),
         Noun::Network(verb) => verb.run(&session),
+        Noun::Host(verb) => verb.run(&session),
         Noun::Target(verb) => verb.run(&session),
         Noun::Completions(_) | Noun::Man(_) => Ok(()),
     }

@@ -218,6 +218,9 @@ pub(super) struct Rollback {
     /// The volume's share, when it has one, by id or name; it is deleted
     #[arg(long, value_name = "SHARE", value_delimiter = ',')]
     pub discard_shares: Vec<String>,
+    /// Hosts that it is mapped to, by id or name; all must be named, and must not use it now
+    #[arg(long, value_name = "HOST,...", value_delimiter = ',')]
+    pub discard_hosts: Vec<String>,
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{
     progress::Progress,
     volume::{Create, NewSize, Rollback, Type, Update},
     volume_show::volume_text,
-    which::{self, Found, Noun, Pool, Share, Snapshot, Volume, Which},
+    which::{self, Found, Host, Noun, Pool, Share, Snapshot, Volume, Which},
 };
 
 pub(super) fn create(session: &Session, create: &Create) -> Result {
@@ -86,8 +86,10 @@ pub(super) fn rollback(session: &Session, rollback: &Rollback) -> Result {
         rollback.discard_clones.iter().map(|key| which::find::<Volume>(client, key)).collect::<Result<_>>()?;
     let shares: Vec<_> =
         rollback.discard_shares.iter().map(|key| which::find::<Share>(client, key)).collect::<Result<_>>()?;
+    let hosts: Vec<_> =
+        rollback.discard_hosts.iter().map(|key| which::find::<Host>(client, key)).collect::<Result<_>>()?;
     let mut consequence = format!("What was written to volume {} since snapshot {} is lost", found.name, snapshot.name);
-    for (what, found) in [("snapshots", &discarded), ("clones", &clones), ("shares", &shares)] {
+    for (what, found) in [("snapshots", &discarded), ("clones", &clones), ("shares", &shares), ("hosts", &hosts)] {
         if !found.is_empty() {
             consequence.push_str(&format!("; {what} that go with it: {}", names(found)));
         }
@@ -100,6 +102,7 @@ pub(super) fn rollback(session: &Session, rollback: &Rollback) -> Result {
     if !shares.is_empty() {
         body["discard_shares"] = json!(ids(&shares));
     }
+    body["discard_hosts"] = json!(ids(&hosts));
     let doing = format!("Rolling volume {} back", found.name);
     operation::follow(client, &subject(&found), &doing, || client.post(&found.path(), &body))?;
     session.output.show(&client.get(&found.path())?, |_| {

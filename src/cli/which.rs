@@ -59,6 +59,15 @@ impl Noun for Volume {
     const PLACEHOLDER: &'static str = "VOLUME";
 }
 
+/// Hosts.
+#[derive(Debug, Clone)]
+pub(super) struct Host;
+
+impl Noun for Host {
+    const NOUN: &'static str = "host";
+    const PLACEHOLDER: &'static str = "HOST";
+}
+
 /// Snapshots. Several volumes may have one of the same name.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot;

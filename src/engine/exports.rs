@@ -101,8 +101,4 @@ impl Engine {
             rows.into_iter().map(share).collect()
         })
     }
-
-    fn wanted_iscsi(&self) -> Result<Option<crate::os::lio::ScsiTarget>> {
-        Ok(None)
-    }
 }

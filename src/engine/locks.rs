@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    types::{PoolId, VolumeId, disk::DiskUuid},
+    types::{HostId, PoolId, VolumeId, disk::DiskUuid},
 };
 
 /// How long a request waits for the one before it. What takes longer is a long operation, and says so by 409.
@@ -34,6 +34,10 @@ pub enum Key {
     User(String),
     /// The services of all network interfaces.
     Networks,
+    /// A host with its mappings.
+    Host(HostId),
+    /// Names and initiators of all hosts, which no two may share.
+    Hosts,
 }
 
 impl fmt::Display for Key {
@@ -46,6 +50,8 @@ impl fmt::Display for Key {
             Key::Disk(uuid) => write!(formatter, "disk {uuid}"),
             Key::User(name) => write!(formatter, "user {name}"),
             Key::Networks => formatter.write_str("the network"),
+            Key::Host(id) => write!(formatter, "host {id}"),
+            Key::Hosts => formatter.write_str("the list of hosts"),
         }
     }
 }

@@ -6,9 +6,12 @@
 mod absence;
 mod disk;
 mod exports;
+mod host;
+mod host_map;
 pub mod locks;
 mod network;
 pub mod operation;
+mod operation_kind;
 mod operation_report;
 mod pool;
 mod pool_change;

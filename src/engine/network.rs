@@ -1,7 +1,5 @@
 //! Network interfaces and what is offered on them (contract section 4).
 
-use std::net::IpAddr;
-
 use super::{Caller, Engine, exports::Export, locks::Key, operation::Operation};
 use crate::{
     catalog::{self, network::NetworkRow},
@@ -98,19 +96,6 @@ impl Engine {
             }
             None => Ok(interfaces.iter().all(|other| other.name != row.name).then(|| row.name.clone())),
         }
-    }
-
-    /// Addresses that a service is to listen on; `None` when every interface offers it, and so every address does.
-    /// Samba is not bound to them, since that would take a restart, which drops all sessions: for SMB as for NFS the
-    /// packet filter alone decides.
-    #[allow(dead_code, reason = "the iSCSI target asks for it")]
-    pub(super) fn addresses_of(&self, service: Service) -> Result<Option<Vec<IpAddr>>> {
-        let networks = self.networks()?;
-        if networks.iter().all(|network| network.services.has(service)) {
-            return Ok(None);
-        }
-        let offering = networks.iter().filter(|network| network.services.has(service));
-        Ok(Some(offering.flat_map(|network| network.interface.reachable()).collect()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Deleting a pool (contract section 7.5).
 
-use super::{Caller, Engine, locks::Key, operation::Operation, pool::zpool_name};
+use super::{Caller, Engine, exports::Export, locks::Key, operation::Operation, pool::zpool_name};
 use crate::{
     catalog::{self, RowState, pool::PoolRow},
     error::{Error, Result},
@@ -72,6 +72,8 @@ impl Engine {
         let row = self.catalog.read(|view| catalog::pool::find(view, pool))?;
         let row = row.ok_or_else(|| Error::not_found("pool", pool))?;
         let name = zpool_name(pool);
+        // What is in a pool that is going is not wanted there, so this takes it away from hosts.
+        self.apply_exports(Export::Iscsi)?;
         match self.zfs.pool(&name)? {
             // Not imported because it was destroyed, or because its disks are gone.
             None => {}
@@ -95,6 +97,7 @@ impl Engine {
         self.end(id, Some(&cause.to_string()), |transaction| {
             catalog::pool::set_state(transaction, pool, RowState::Ready)
         })?;
+        self.apply_iscsi_after_failure();
         self.apply_exports_of_pool(pool)
     }
 }

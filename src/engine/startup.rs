@@ -32,6 +32,9 @@ impl Engine {
                 tracing::error!(pool.id = row.id.0, %error, "the disks of a pool could not be noted");
             }
         }
+        if let Err(error) = self.forget_orphaned_secrets() {
+            tracing::warn!(%error, "CHAP secrets that nobody needs could not be removed");
+        }
         self.restore_exports(false);
         self.start_upkeep();
         Ok(())

@@ -13,6 +13,10 @@ pub struct Target {
 impl Engine {
     /// The appliance's one iSCSI target.
     pub fn targets(&self) -> Result<Vec<Target>> {
-        Ok(vec![Target { wwn: format!("{}:{}", self.config.iscsi.naming_authority, self.id()) }])
+        Ok(vec![Target { wwn: self.target_iqn() }])
+    }
+
+    pub(super) fn target_iqn(&self) -> String {
+        format!("{}:{}", self.config.iscsi.naming_authority, self.id())
     }
 }

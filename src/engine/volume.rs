@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     os::{self, DatasetFacts},
     types::{
-        PoolId, VolumeId,
+        HostId, PoolId, VolumeId,
         ids::Mark,
         names::DatasetName,
         pool::PoolOptions,
@@ -78,10 +78,19 @@ impl Engine {
             }
         }
         let shares = self.catalog.read(catalog::share::by_volume)?;
+        let mut hosts: HashMap<VolumeId, Vec<HostId>> = HashMap::new();
+        for mapping in self.catalog.read(catalog::host::all_mappings)? {
+            if mapping.state != RowState::Creating {
+                hosts.entry(mapping.volume).or_default().push(mapping.host);
+            }
+        }
         let options: HashMap<PoolId, PoolOptions> = pools.iter().map(|pool| (pool.id, pool.options)).collect();
         Ok(rows
             .into_iter()
-            .map(|row| Volume { share: shares.get(&row.id).copied(), ..present(row, &options, &numbers) })
+            .map(|row| {
+                let hosts = hosts.remove(&row.id).unwrap_or_default();
+                Volume { hosts, share: shares.get(&row.id).copied(), ..present(row, &options, &numbers) }
+            })
             .collect())
     }
 
@@ -170,6 +179,7 @@ fn present(
         size: row.size,
         block: row.block,
         parent: row.parent,
+        hosts: Vec::new(),
         origin: row.origin,
         share: None,
         options: VolumeOptions {

@@ -2,45 +2,54 @@
 
 use super::{
     Caller, Engine,
+    exports::Export,
     locks::Key,
     operation::Operation,
     snapshot::{number_in, require_ready, snapshot_list},
     volume::{dataset_name, volume_list},
 };
 use crate::{
-    catalog::{self, snapshot::SnapshotRow, volume::VolumeRow},
+    catalog::{self, RowState, snapshot::SnapshotRow, volume::VolumeRow},
     error::{Error, Result},
     types::{
-        Invalid, ShareId, SnapshotId, VolumeId,
+        HostId, Invalid, ShareId, SnapshotId, VolumeId,
         snapshot::LOCK_TAG,
         volume::{Volume, VolumeAction, VolumeType},
     },
 };
 
+/// What a rollback may take away.
+struct Discard<'a> {
+    snapshots: &'a [SnapshotId],
+    clones: &'a [VolumeId],
+    shares: &'a [ShareId],
+    hosts: &'a [HostId],
+}
+
 impl Engine {
     /// Carries out an action on a volume and tells how the volume is afterwards.
     pub fn act_on_volume(&self, caller: &Caller, id: VolumeId, action: VolumeAction) -> Result<Volume> {
         match action {
-            VolumeAction::Rollback { snapshot, discard_snapshots, discard_clones, discard_shares } => {
-                self.roll_back(caller, id, snapshot, &discard_snapshots, &discard_clones, &discard_shares)?;
+            VolumeAction::Rollback { snapshot, discard_snapshots, discard_clones, discard_shares, discard_hosts } => {
+                let discard = Discard {
+                    snapshots: &discard_snapshots,
+                    clones: &discard_clones,
+                    shares: &discard_shares,
+                    hosts: &discard_hosts,
+                };
+                self.roll_back(caller, id, snapshot, &discard)?;
             }
             VolumeAction::Promote => self.promote(caller, id)?,
         }
         self.volume(id)
     }
 
-    fn roll_back(
-        &self,
-        caller: &Caller,
-        id: VolumeId,
-        snapshot: SnapshotId,
-        discard_snapshots: &[SnapshotId],
-        discard_clones: &[VolumeId],
-        discard_shares: &[ShareId],
-    ) -> Result<()> {
+    fn roll_back(&self, caller: &Caller, id: VolumeId, snapshot: SnapshotId, discard: &Discard<'_>) -> Result<()> {
         let pool = self.volume_row(id)?.pool;
         let mut keys = vec![Key::Within(pool), Key::Volume(id)];
-        keys.extend(discard_clones.iter().map(|clone| Key::Volume(*clone)));
+        keys.extend(discard.clones.iter().map(|clone| Key::Volume(*clone)));
+        // Luns that files of it back are rolled back with it.
+        keys.extend(self.luns_on(id)?.into_iter().map(Key::Volume));
         let _guard = self.locks.acquire(keys, "a rollback")?;
         self.require_readable(pool)?;
         self.own_dataset(&self.ready_volume(id)?)?;
@@ -53,10 +62,20 @@ impl Engine {
         self.own_snapshot(&target)?;
         self.require_no_strangers_after(&target)?;
         let newer = self.newer_snapshots(id, snapshot)?;
-        let clones = self.discardable_clones(&newer, discard_clones)?;
-        self.require_discardable(id, &newer, discard_snapshots)?;
-        let share = self.discardable_share(id, discard_shares)?;
-        self.perform(caller, |_| Ok(Operation::RollBack { volume: id, snapshot, clones, share }))
+        let clones = self.discardable_clones(&newer, discard.clones)?;
+        self.require_discardable(id, &newer, discard.snapshots)?;
+        let share = self.discardable_share(id, discard.shares)?;
+        self.require_discardable_hosts(id, discard.hosts)?;
+        let volumes = self.rolled_back(id, &clones)?;
+        let mapped = !self.hosts_of(&volumes)?.is_empty();
+        self.perform(caller, |transaction| {
+            set_mapped(transaction, &volumes, RowState::Deleting)?;
+            Ok(Operation::RollBack { volume: id, snapshot, clones, share, mapped })
+        })?;
+        if mapped {
+            self.apply_iscsi_after_failure();
+        }
+        Ok(())
     }
 
     /// ZFS rolls back to the newest snapshot only, and what others made is not ours to destroy: told before ours go.
@@ -124,6 +143,29 @@ impl Engine {
         Ok(())
     }
 
+    /// A host goes on writing what it has in mind, and reads what it remembers: each must have been named.
+    fn require_discardable_hosts(&self, volume: VolumeId, named: &[HostId]) -> Result<()> {
+        let hosts = self.hosts_of(&self.luns_on(volume)?)?;
+        if let Some(other) = named.iter().find(|id| !hosts.contains(id)) {
+            let fault = format!("volume {volume} is not mapped to host {other}");
+            return Err(Invalid::new("discard_hosts", fault).into());
+        }
+        let kept: Vec<String> = hosts.iter().filter(|id| !named.contains(id)).map(ToString::to_string).collect();
+        if kept.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Busy(format!(
+            "volume {volume}, or a lun that a file of it backs, is mapped to hosts that would lose what was written \
+             since: {}; stop using it there and name them in discard_hosts, or unmap it",
+            kept.join(", ")
+        )))
+    }
+
+    /// The volumes that must not be seen by hosts during a rollback.
+    fn rolled_back(&self, volume: VolumeId, clones: &[VolumeId]) -> Result<Vec<VolumeId>> {
+        Ok(self.luns_on(volume)?.into_iter().chain(clones.iter().copied()).collect())
+    }
+
     pub(super) fn run_roll_back(
         &self,
         id: i64,
@@ -131,7 +173,11 @@ impl Engine {
         snapshot: SnapshotId,
         clones: &[VolumeId],
         share: Option<ShareId>,
+        mapped: bool,
     ) -> Result<()> {
+        if mapped {
+            self.apply_exports(Export::Iscsi)?;
+        }
         let target = self.snapshot_row(snapshot)?;
         let newer = self.newer_snapshots(volume, snapshot)?;
         if share.is_some() {
@@ -167,6 +213,7 @@ impl Engine {
     fn finish_roll_back(&self, id: i64, volume: VolumeId, newer: &[SnapshotRow]) -> Result<()> {
         let row = self.volume_row(volume)?;
         let (_, facts) = self.own_dataset(&row)?;
+        let back = self.rolled_back(volume, &[])?;
         // A lun has the size again that it had then.
         let size = if row.volume_type == VolumeType::Lun { super::volume_create::size_in(&facts) } else { row.size };
         self.finish(id, |transaction| {
@@ -174,6 +221,7 @@ impl Engine {
                 catalog::snapshot::delete(transaction, row.id)?;
             }
             catalog::volume::set_properties(transaction, volume, &row.name, size, row.options)?;
+            set_mapped(transaction, &back, RowState::Ready)?;
             catalog::volume::touch(transaction, volume, self.now())
         })
     }
@@ -230,8 +278,15 @@ impl Engine {
     }
 
     /// The end of a rollback that failed: rows of snapshots and clones that went with it go, too, and clones that
-    /// are still there are mounted and shared again.
-    pub(super) fn undo_roll_back(&self, id: i64, volume: VolumeId, clones: &[VolumeId], cause: &Error) -> Result<()> {
+    /// are still there are mounted, shared and mapped again.
+    pub(super) fn undo_roll_back(
+        &self,
+        id: i64,
+        volume: VolumeId,
+        clones: &[VolumeId],
+        mapped: bool,
+        cause: &Error,
+    ) -> Result<()> {
         let (mut gone, mut gone_clones, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for clone in clones.iter().chain([&volume]) {
             let Some(row) = self.catalog.read(|view| catalog::volume::find(view, *clone))? else { continue };
@@ -243,11 +298,16 @@ impl Engine {
             self.mount_again(&row);
             kept.push(*clone);
         }
+        let back = self.rolled_back(volume, clones)?;
         self.end(id, Some(&cause.to_string()), |transaction| {
+            set_mapped(transaction, &back, RowState::Ready)?;
             kept.iter().try_for_each(|volume| catalog::share::revive(transaction, *volume))?;
             gone_clones.iter().try_for_each(|clone| catalog::volume::delete(transaction, *clone))?;
             gone.iter().try_for_each(|snapshot| catalog::snapshot::delete(transaction, *snapshot))
         })?;
+        if mapped {
+            self.apply_iscsi_after_failure();
+        }
         kept.into_iter().try_for_each(|volume| self.share_again(volume))
     }
 
@@ -272,4 +332,14 @@ impl Engine {
         }
         self.end(id, Some(&cause.to_string()), |_| Ok(()))
     }
+}
+
+/// Takes volumes away from the hosts that they are mapped to, or gives them back with the same numbers.
+fn set_mapped(transaction: &rusqlite::Transaction<'_>, volumes: &[VolumeId], state: RowState) -> catalog::Result<()> {
+    for volume in volumes {
+        for row in catalog::host::mappings_of_volume(transaction, *volume)? {
+            catalog::host::set_mapping_state(transaction, row.host, *volume, state)?;
+        }
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Caller, Engine,
+    exports::Export,
     locks::Key,
     operation::Operation,
     pool::zpool_name,
@@ -112,6 +113,8 @@ impl Engine {
     pub(super) fn run_delete_volume(&self, id: i64, volume: VolumeId) -> Result<()> {
         let row = self.catalog.read(|view| catalog::volume::find(view, volume))?;
         let row = row.ok_or_else(|| Error::not_found("volume", volume))?;
+        // A volume that is going is not wanted there, so this takes it away from hosts.
+        self.apply_exports(Export::Iscsi)?;
         self.destroy_volume(id, &row)?;
         self.finish(id, |transaction| catalog::volume::delete(transaction, volume))
     }
@@ -166,6 +169,7 @@ impl Engine {
             catalog::share::revive(transaction, volume)?;
             catalog::volume::set_state(transaction, volume, RowState::Ready)
         })?;
+        self.apply_iscsi_after_failure();
         self.share_again(volume)
     }
 

@@ -5,6 +5,7 @@
 //! left alone.
 
 use super::{Result, lio::ScsiTarget, network_rules::NetworkServices, nfs::NfsExport, samba::SmbShare};
+use crate::types::host::ChapCredentials;
 
 /// What had to be done, in words for the log; empty when all was as wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +25,14 @@ pub trait Exports: Send + Sync {
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied>;
     /// Which services are reachable through which interface, through nftables.
     fn apply_networks(&self, wanted: &NetworkServices) -> Result<Applied>;
+    /// Keeps the CHAP secrets of a host, readable by root only, durably.
+    fn keep_chap(&self, key: &str, credentials: &ChapCredentials) -> Result<()>;
+    /// The secrets that were kept under this key.
+    fn chap(&self, key: &str) -> Result<Option<ChapCredentials>>;
+    /// Removes them; no error when there are none.
+    fn forget_chap(&self, key: &str) -> Result<()>;
+    /// Every key.
+    fn chap_keys(&self) -> Result<Vec<String>>;
 }
 
 /// The real exports.
@@ -32,16 +41,18 @@ pub struct LinuxExports {
     samba: super::samba::Samba,
     lio: super::lio::Lio,
     rules: super::network_rules::NetworkRules,
+    secrets: super::lio::Secrets,
 }
 
 impl LinuxExports {
-    /// Looks for all tools.
-    pub fn new() -> Result<Self> {
+    /// Looks for all tools. Secrets are kept below `state_dir`.
+    pub fn new(state_dir: &std::path::Path) -> Result<Self> {
         Ok(LinuxExports {
             nfs: super::nfs::Nfs::new()?,
             samba: super::samba::Samba::new()?,
             lio: super::lio::Lio::new()?,
             rules: super::network_rules::NetworkRules::new()?,
+            secrets: super::lio::Secrets::new(state_dir),
         })
     }
 }
@@ -61,5 +72,21 @@ impl Exports for LinuxExports {
 
     fn apply_networks(&self, wanted: &NetworkServices) -> Result<Applied> {
         self.rules.apply(wanted)
+    }
+
+    fn keep_chap(&self, key: &str, credentials: &ChapCredentials) -> Result<()> {
+        self.secrets.keep(key, credentials)
+    }
+
+    fn chap(&self, key: &str) -> Result<Option<ChapCredentials>> {
+        self.secrets.find(key)
+    }
+
+    fn forget_chap(&self, key: &str) -> Result<()> {
+        self.secrets.forget(key)
+    }
+
+    fn chap_keys(&self) -> Result<Vec<String>> {
+        self.secrets.keys()
     }
 }

@@ -45,6 +45,8 @@ numbered! {
     SnapshotId "snapshot"
     /// Number of a share: counts up from 1 and is never given twice.
     ShareId "share"
+    /// Number of a host: counts up from 1 and is never given twice.
+    HostId "host"
 }
 
 /// Identity of an appliance: 32 lower-case hex digits.

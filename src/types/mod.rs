@@ -1,6 +1,7 @@
 //! Values that are valid by construction. No I/O, no knowledge of JSON on the wire.
 
 pub mod disk;
+pub mod host;
 pub mod ids;
 pub mod names;
 pub mod network;
@@ -16,7 +17,7 @@ pub mod user;
 pub mod vdev;
 pub mod volume;
 
-pub use ids::{PoolId, ShareId, SnapshotId, SystemId, VolumeId};
+pub use ids::{HostId, PoolId, ShareId, SnapshotId, SystemId, VolumeId};
 pub use names::Name;
 pub use time::Epoch;
 

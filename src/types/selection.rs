@@ -222,6 +222,25 @@ impl Field for ShareField {
     ];
 }
 
+/// Fields of hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum HostField {
+    Id,
+    Name,
+    TimeCreated,
+    TimeUpdated,
+}
+
+impl Field for HostField {
+    const ALL: &'static [(&'static str, Self, Kind)] = &[
+        ("id", Self::Id, Kind::Number),
+        ("name", Self::Name, Kind::Text),
+        ("time_created", Self::TimeCreated, Kind::Number),
+        ("time_updated", Self::TimeUpdated, Kind::Number),
+    ];
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Invalid, Name, PoolId, ShareId, SnapshotId, VolumeId, names::DatasetName};
+use super::{Epoch, HostId, Invalid, Name, PoolId, ShareId, SnapshotId, VolumeId, names::DatasetName};
 
 /// What a volume is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -212,6 +212,8 @@ pub enum VolumeAction {
         discard_clones: Vec<VolumeId>,
         /// Shares of the volume that may be deleted for it.
         discard_shares: Vec<ShareId>,
+        /// Hosts that may lose what they wrote since: the volume is kept from them meanwhile.
+        discard_hosts: Vec<HostId>,
     },
     /// Make a clone the owner of its origin, so that what it was cloned from can be deleted.
     Promote,
@@ -249,6 +251,8 @@ pub struct Volume {
     pub block: Option<BlockSize>,
     /// Filesystem and path of a file-backed lun.
     pub parent: Option<(VolumeId, RelativePath)>,
+    /// Hosts that it is mapped to.
+    pub hosts: Vec<HostId>,
     /// Snapshot that it is a clone of.
     pub origin: Option<SnapshotId>,
     /// Its share.

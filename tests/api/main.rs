@@ -6,6 +6,7 @@ mod appliance;
 mod conventions;
 mod document;
 mod failures;
+mod hosts;
 mod networks;
 mod numbers;
 mod resources;

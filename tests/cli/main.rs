@@ -2,6 +2,7 @@
 //! The command line, run as a program. Where it needs somebody to talk to, that is a protocol stub: what an appliance
 //! really answers is tested elsewhere; here it is about what is sent and what is shown.
 
+mod hosts;
 mod networks;
 mod remote;
 mod shares;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 
 use stub::{Answers, Stub};
 
-const NOUNS: [&str; 8] = ["system", "user", "disk", "pool", "volume", "snapshot", "network", "target"];
+const NOUNS: [&str; 9] = ["system", "user", "disk", "pool", "volume", "snapshot", "network", "host", "target"];
 
 /// The program, without what the caller's environment would add.
 fn vsnap() -> Command {

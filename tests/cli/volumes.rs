@@ -88,7 +88,7 @@ fn requests_are_what_the_contract_has() {
             (
                 "POST /api/volume/7",
                 json!({ "action": "rollback", "snapshot_id": "11", "discard_snapshots": [],
-                "discard_clones": [] }),
+                "discard_clones": [], "discard_hosts": [] }),
             ),
         ),
         (
@@ -96,7 +96,7 @@ fn requests_are_what_the_contract_has() {
             (
                 "POST /api/volume/7",
                 json!({ "action": "rollback", "snapshot_id": "11", "discard_snapshots": ["12"],
-                "discard_clones": ["9"] }),
+                "discard_clones": ["9"], "discard_hosts": [] }),
             ),
         ),
         ("--noprompt volume delete data", ("DELETE /api/volume/7", Value::Null)),

@@ -75,6 +75,7 @@ impl Appliance {
         self.check_volumes(when);
         self.check_shares(when);
         self.check_disks(when);
+        self.check_hosts(when);
         self.check_journal(when);
         self.check_networks(when);
     }

@@ -6,6 +6,7 @@
 mod absence;
 mod appliance;
 mod direct;
+mod hosts;
 mod model;
 mod model_state;
 mod network_scenarios;
@@ -320,4 +321,42 @@ direct_sweeps! {
     set_password
     grant_user
     revoke_user
+}
+
+sweeps! {
+    hosts:
+    create_host
+    create_host_that_fails
+    update_host
+    update_host_that_fails
+    delete_host
+    delete_host_that_is_refused
+    map_lun
+    map_file_lun
+    map_that_fails
+    unmap
+    unmap_that_fails
+    delete_mapped_lun
+    delete_mapped_lun_that_is_refused
+    delete_mapped_pool
+    delete_mapped_pool_that_is_refused
+    rollback_of_mapped_lun
+    rollback_of_mapped_lun_that_fails
+}
+
+mod without_disks_mapped {
+    #[test]
+    fn map_lun() {
+        super::sweep_without_disks(&super::hosts::map_lun(), super::Outage::UntilRestart);
+    }
+
+    #[test]
+    fn unmap() {
+        super::sweep_without_disks(&super::hosts::unmap(), super::Outage::UntilRestart);
+    }
+
+    #[test]
+    fn forgotten() {
+        super::sweep_without_disks(&super::hosts::delete_mapped_lun(), super::Outage::Forgotten);
+    }
 }

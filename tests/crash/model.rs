@@ -74,6 +74,7 @@ fn ask(appliance: &Appliance, model: &Model, request: &Request, number: usize) -
                 discard_snapshots: newer.iter().map(|id| SnapshotId(*id)).collect(),
                 discard_clones: model.clones(&newer).into_iter().map(VolumeId).collect(),
                 discard_shares: vec![],
+                discard_hosts: vec![],
             };
             let volume = VolumeId(model.snapshots[snapshot].volume);
             engine.act_on_volume(&caller(), volume, action).is_ok()

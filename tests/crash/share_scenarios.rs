@@ -69,6 +69,7 @@ fn roll_back(appliance: &Appliance) {
         discard_snapshots: vec![SnapshotId(2)],
         discard_clones: vec![VolumeId(4)],
         discard_shares: vec![ShareId(1)],
+        discard_hosts: vec![],
     };
     let _ = appliance.engine().act_on_volume(&caller(), VolumeId(1), action);
 }
@@ -79,6 +80,7 @@ fn roll_back_alone(appliance: &Appliance) {
         discard_snapshots: vec![],
         discard_clones: vec![],
         discard_shares: vec![ShareId(1)],
+        discard_hosts: vec![],
     };
     let _ = appliance.engine().act_on_volume(&caller(), VolumeId(1), action);
 }

@@ -69,6 +69,7 @@ fn a_rollback_behind_a_snapshot_of_others_destroys_nothing() {
         discard_snapshots,
         discard_clones: vec![],
         discard_shares: vec![],
+        discard_hosts: vec![],
     };
     assert!(appliance.engine().act_on_volume(&caller(), VolumeId(1), action).is_err());
     assert_eq!(appliance.fake.world().read("vpool1/fs1").unwrap(), b"now");

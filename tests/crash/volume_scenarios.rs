@@ -78,6 +78,7 @@ fn roll_back(appliance: &Appliance) {
         discard_snapshots: vec![SnapshotId(2), SnapshotId(3)],
         discard_clones: vec![VolumeId(4), VolumeId(5)],
         discard_shares: vec![],
+        discard_hosts: vec![],
     };
     let _ = appliance.engine().act_on_volume(&caller(), VolumeId(1), action);
 }
@@ -89,6 +90,7 @@ fn roll_back_without_clones(appliance: &Appliance) {
         discard_snapshots,
         discard_clones: vec![],
         discard_shares: vec![],
+        discard_hosts: vec![],
     };
     let _ = appliance.engine().act_on_volume(&caller(), VolumeId(1), action);
 }

@@ -10,7 +10,11 @@ use vsnap::{
 use crate::system::System;
 
 fn exports() -> Arc<dyn Exports> {
-    if System::new().is_real() { Arc::new(LinuxExports::new().unwrap()) } else { FakeOs::new() }
+    if System::new().is_real() {
+        Arc::new(LinuxExports::new(std::path::Path::new("/var/lib/vsnap")).unwrap())
+    } else {
+        FakeOs::new()
+    }
 }
 
 /// About an interface that no machine has.

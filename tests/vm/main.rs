@@ -10,6 +10,7 @@ mod command_line;
 mod crash;
 mod daemon;
 mod disks;
+mod hosts;
 #[path = "../crash/model_state.rs"]
 mod model_state;
 mod networks;

@@ -99,7 +99,7 @@ fn destroy(world: &mut World, name: &str) -> Result<()> {
     if !dataset.snapshots.is_empty() || pool.datasets.keys().any(|other| other.starts_with(&below)) {
         return Err(fault(Kind::Busy, name, "filesystem has children"));
     }
-    if dataset.busy {
+    if dataset.busy || world.exports.holds(name) {
         return Err(fault(Kind::Busy, name, "dataset is busy"));
     }
     world.open_pool_mut(name)?.datasets.remove(name);
@@ -107,8 +107,9 @@ fn destroy(world: &mut World, name: &str) -> Result<()> {
 }
 
 fn unmount(world: &mut World, name: &str) -> Result<()> {
+    let held = world.exports.holds(name);
     let dataset = world.dataset_mut(name)?;
-    if dataset.busy {
+    if dataset.busy || held && dataset.is_filesystem() {
         return Err(fault(Kind::Busy, name, "dataset is busy"));
     }
     (dataset.mounted, dataset.hidden) = (false, false);

@@ -1,8 +1,17 @@
 //! What the fake exports: the wanted state of each kind as it was last applied, and what strangers did to it since.
 
-use super::FakeOs;
-use crate::os::{
-    Applied, Exports, Result, lio::ScsiTarget, network_rules::NetworkServices, nfs::NfsExport, samba::SmbShare,
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{FakeOs, World};
+use crate::{
+    os::{
+        Applied, Error, Exports, Kind, Result,
+        lio::{Backing, ScsiTarget, ScsiUnit},
+        network_rules::NetworkServices,
+        nfs::NfsExport,
+        samba::SmbShare,
+    },
+    types::{VolumeId, host::ChapCredentials},
 };
 
 /// Everything that is exported.
@@ -16,6 +25,8 @@ pub struct FakeExports {
     pub iscsi: Option<ScsiTarget>,
     /// Interfaces.
     pub networks: NetworkServices,
+    /// Secrets of CHAP. They are on disk, so they survive a reboot.
+    pub chap: BTreeMap<String, ChapCredentials>,
 }
 
 /// Replaces `live` by `wanted`.
@@ -37,7 +48,10 @@ impl Exports for FakeOs {
     }
 
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied> {
-        self.effect("apply_iscsi", |world| Ok(replace(&mut world.exports.iscsi, wanted.cloned(), "iSCSI")))
+        self.effect("apply_iscsi", |world| {
+            let wanted = wanted.map(|target| reachable(world, target)).transpose()?;
+            Ok(replace(&mut world.exports.iscsi, wanted, "iSCSI"))
+        })
     }
 
     fn apply_networks(&self, wanted: &NetworkServices) -> Result<Applied> {
@@ -45,6 +59,60 @@ impl Exports for FakeOs {
             // As the real one: where nothing is closed there are no rules.
             let rules = if wanted.is_open() { NetworkServices::default() } else { wanted.clone() };
             Ok(replace(&mut world.exports.networks, rules, "networks"))
+        })
+    }
+
+    fn keep_chap(&self, key: &str, credentials: &ChapCredentials) -> Result<()> {
+        self.effect("keep_chap", |world| {
+            world.exports.chap.insert(key.to_owned(), credentials.clone());
+            Ok(())
+        })
+    }
+
+    fn chap(&self, key: &str) -> Result<Option<ChapCredentials>> {
+        self.check_refusal("chap")?;
+        Ok(self.world().exports.chap.get(key).cloned())
+    }
+
+    fn forget_chap(&self, key: &str) -> Result<()> {
+        self.effect("forget_chap", |world| {
+            world.exports.chap.remove(key);
+            Ok(())
+        })
+    }
+
+    fn chap_keys(&self) -> Result<Vec<String>> {
+        Ok(self.world().exports.chap.keys().cloned().collect())
+    }
+}
+
+/// What of a target can be reached: LUNs need a zvol, or a filesystem that is mounted, in a pool that is imported.
+fn reachable(world: &World, target: &ScsiTarget) -> Result<ScsiTarget> {
+    let is_there = |unit: &ScsiUnit| {
+        let dataset = match &unit.backing {
+            Backing::Zvol(dataset) => dataset,
+            Backing::File { filesystem, .. } => filesystem,
+        };
+        let pool = dataset.as_str().split('/').next().and_then(|pool| world.pools.get(pool));
+        let found = pool.filter(|pool| pool.imported).and_then(|pool| pool.datasets.get(dataset.as_str()));
+        found.is_some_and(|found| !found.is_filesystem() || found.mounted)
+    };
+    if let Some(unit) = target.units.iter().find(|unit| unit.needed && !is_there(unit)) {
+        return Err(Error::new(Kind::Missing, format!("mapping volume {}", unit.volume), "its device is not there"));
+    }
+    let mut target = target.clone();
+    target.units.retain(is_there);
+    target.units.iter_mut().for_each(|unit| unit.needed = false);
+    let there: BTreeSet<VolumeId> = target.units.iter().map(|unit| unit.volume).collect();
+    target.initiators.iter_mut().for_each(|it| it.luns.retain(|_, volume| there.contains(volume)));
+    Ok(target)
+}
+
+impl FakeExports {
+    /// Whether a LUN keeps this dataset open.
+    pub(super) fn holds(&self, dataset: &str) -> bool {
+        self.iscsi.iter().flat_map(|target| &target.units).any(|unit| match &unit.backing {
+            Backing::Zvol(held) | Backing::File { filesystem: held, .. } => held.as_str() == dataset,
         })
     }
 }

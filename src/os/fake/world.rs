@@ -230,6 +230,8 @@ impl World {
         }
         // The kernel forgets its packet filter.
         self.exports.networks = NetworkServices::default();
+        // The kernel forgets its target.
+        self.exports.iscsi = None;
     }
 
     /// A pool that is not imported exists in its labels only.

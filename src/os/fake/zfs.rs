@@ -105,7 +105,8 @@ impl Zfs for FakeOs {
 
     fn destroy_pool(&self, name: &ZpoolName) -> Result<()> {
         self.effect("destroy_pool", |world| {
-            if world.pool_mut(name.as_str())?.datasets.values().any(|dataset| dataset.busy) {
+            let datasets = world.pool_mut(name.as_str())?.datasets.clone();
+            if datasets.iter().any(|(dataset, facts)| facts.busy || world.exports.holds(dataset)) {
                 return Err(Error::new(Kind::Busy, format!("destroying {name}"), "pool or dataset is busy"));
             }
             // The labels stay on the disks.

@@ -1,5 +1,7 @@
 //! A file that backs a lun: looked up so that no symbolic link leads out of its filesystem.
 
+use std::os::fd::OwnedFd;
+
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2},
@@ -13,6 +15,11 @@ use crate::{
 
 /// Size in bytes of the regular file `path` in the filesystem that is mounted at `folder`.
 pub(super) fn size(folder: &str, path: &RelativePath) -> Result<u64> {
+    Ok(find(folder, path)?.1)
+}
+
+/// That file, so that it stays the same one whatever happens to its path (`O_PATH`), and its size in bytes.
+pub(in crate::os) fn find(folder: &str, path: &RelativePath) -> Result<(OwnedFd, u64)> {
     let action = || format!("looking at {path} in {folder}");
     let failed = |errno: Errno| {
         let kind = match errno {
@@ -34,7 +41,7 @@ pub(super) fn size(folder: &str, path: &RelativePath) -> Result<u64> {
     let found = fstat(&file).map_err(failed)?;
     let is_file = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
     match u64::try_from(found.st_size) {
-        Ok(bytes) if is_file => Ok(bytes),
+        Ok(bytes) if is_file => Ok((file, bytes)),
         _ => Err(Error::new(Kind::Denied, action(), "it is no regular file")),
     }
 }

@@ -6,7 +6,7 @@
 //! make pools vanish that are expanding, suspended or have a removed disk, and its `destroy` says Ok on failure
 //! (`clippy.toml` bans them).
 
-mod backing_file;
+pub(in crate::os) mod backing_file;
 mod dataset;
 mod diff;
 mod messages;
