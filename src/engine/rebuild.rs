@@ -63,9 +63,9 @@ impl Engine {
                     .to_owned(),
             ));
         }
-        let candidates = self.import_candidates()?;
-        let system = choose_system(&candidates, system)?;
         let mut found = Found::default();
+        let candidates = self.import_candidates(&mut found.skipped)?;
+        let system = choose_system(&candidates, system)?;
         for candidate in candidates.iter().filter(|candidate| candidate.system == system) {
             self.find_pool(candidate, &mut found)?;
         }
@@ -98,11 +98,14 @@ impl Engine {
         Ok(rebuilt)
     }
 
-    /// Imports what has a name like ours, and gives every such pool with the appliance and the id in its mark.
-    fn import_candidates(&self) -> Result<Vec<Candidate>> {
+    /// Imports what has a name like ours, and gives every such pool with the appliance and the id in its mark. One that
+    /// can't be imported, since disks of it are missing for instance, does not keep the others from it.
+    fn import_candidates(&self, skipped: &mut Vec<String>) -> Result<Vec<Candidate>> {
         let number = |name: &str| name.strip_prefix("vpool").and_then(|number| number.parse::<PoolId>().ok());
-        for (_, guid) in self.zfs.importable_pools()?.into_iter().filter(|(name, _)| number(name).is_some()) {
-            self.zfs.import_pool(guid)?;
+        for (name, guid) in self.zfs.importable_pools()?.into_iter().filter(|(name, _)| number(name).is_some()) {
+            if let Err(error) = self.zfs.import_pool(guid) {
+                skipped.push(format!("{name}: {error}"));
+            }
         }
         let mut candidates = Vec::new();
         for status in self.zfs.pools()? {
