@@ -9,8 +9,8 @@ use crate::{
     volumes::{filesystem, pool, snapshot},
 };
 
-/// More than are deleted at a time.
-const SNAPSHOTS: usize = 120;
+/// Far more than are deleted at a time, so that there is time to see it and to kill it.
+const SNAPSHOTS: usize = 260;
 
 fn deletion(bed: &Bed, volume: &str) -> Value {
     let operations = bed.get(&format!("/api/operation?subject=volume%20{volume}")).ok();
