@@ -35,7 +35,7 @@ fn become_initiator(bed: &Bed, iqn: &str, chap: &str) {
         "iscsiadm -m node -u >/dev/null 2>&1; rm -rf /etc/iscsi/nodes/* /etc/iscsi/send_targets/*; \
          echo InitiatorName={iqn} > /etc/iscsi/initiatorname.iscsi; \
          printf '%b' 'node.startup = manual\\nnode.session.timeo.replacement_timeout = 20\\n{chap}' \
-         > /etc/iscsi/iscsid.conf; systemctl restart iscsid"
+         > /etc/iscsi/iscsid.conf; systemctl reset-failed iscsid; systemctl restart iscsid"
     ));
 }
 
