@@ -26,7 +26,7 @@ pub(super) const TARGET_ATTRIBUTES: [(&str, &str); 6] = [
     ("param/TargetAlias", ALIAS),
 ];
 
-/// Attributes of an ACL that carry CHAP, in the order of [`LiveAcl::auth`].
+/// Attributes of an ACL that carry CHAP, in the order of [`Acl::auth`].
 pub(super) const AUTH: [&str; 4] = ["auth/userid", "auth/password", "auth/userid_mutual", "auth/password_mutual"];
 
 /// All that is ours.
