@@ -6,8 +6,11 @@
 pub mod host;
 pub mod network;
 pub mod operation;
+pub mod partner;
 pub mod pool;
+pub mod relationship;
 mod selection;
+pub mod session;
 pub mod share;
 pub mod snapshot;
 mod state;

@@ -47,42 +47,70 @@ numbered! {
     ShareId "share"
     /// Number of a host: counts up from 1 and is never given twice.
     HostId "host"
+    /// Number of a replication session: counts up from 1 and is never given twice.
+    SessionId "session"
 }
 
-/// Identity of an appliance: 32 lower-case hex digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SystemId(String);
+macro_rules! hexadecimal {
+    ($($(#[$doc:meta])* $name:ident $kind:literal)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
 
-impl SystemId {
-    /// A new random identity.
-    pub fn random() -> Self {
-        SystemId(uuid::Uuid::new_v4().simple().to_string())
-    }
+        impl $name {
+            /// A new random one.
+            pub fn random() -> Self {
+                $name(uuid::Uuid::new_v4().simple().to_string())
+            }
 
-    /// The 32 digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for SystemId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-impl FromStr for SystemId {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let digits = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        if text.len() == 32 && text.bytes().all(digits) {
-            Ok(SystemId(text.to_owned()))
-        } else {
-            Err(Invalid::new("id", format!("{text:?} is not a system id of 32 lower-case hex digits")))
+            /// The 32 digits.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-    }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(formatter)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                let digits = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+                if text.len() == 32 && text.bytes().all(digits) {
+                    Ok($name(text.to_owned()))
+                } else {
+                    let fault = concat!("is not a ", $kind, " id of 32 lower-case hex digits");
+                    Err(Invalid::new("id", format!("{text:?} {fault}")))
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+    )*};
+}
+
+hexadecimal! {
+    /// Identity of an appliance: 32 lower-case hex digits. A partner's id is that of the partner's system.
+    SystemId "system"
+    /// Identity of a relationship between two volumes, the same on both appliances: 32 lower-case hex digits.
+    RelationshipId "relationship"
 }
 
 /// The value of the user property `vsnap:id`, our mark on everything we create in ZFS.

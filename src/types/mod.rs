@@ -3,12 +3,16 @@
 pub mod disk;
 pub mod host;
 pub mod ids;
+pub mod link;
 pub mod names;
 pub mod network;
 pub mod operation;
+pub mod partner;
 pub mod pool;
+pub mod relationship;
 pub mod report;
 pub mod selection;
+pub mod session;
 pub mod share;
 pub mod snapshot;
 pub mod system;
@@ -17,7 +21,7 @@ pub mod user;
 pub mod vdev;
 pub mod volume;
 
-pub use ids::{HostId, PoolId, ShareId, SnapshotId, SystemId, VolumeId};
+pub use ids::{HostId, PoolId, RelationshipId, SessionId, ShareId, SnapshotId, SystemId, VolumeId};
 pub use names::Name;
 pub use time::Epoch;
 

@@ -241,6 +241,81 @@ impl Field for HostField {
     ];
 }
 
+/// Fields of partners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum PartnerField {
+    Id,
+    Address,
+    TimeCreated,
+    TimeUpdated,
+}
+
+impl Field for PartnerField {
+    const ALL: &'static [(&'static str, Self, Kind)] = &[
+        ("id", Self::Id, Kind::Text),
+        ("address", Self::Address, Kind::Text),
+        ("time_created", Self::TimeCreated, Kind::Number),
+        ("time_updated", Self::TimeUpdated, Kind::Number),
+    ];
+}
+
+/// Fields of relationships.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum RelationshipField {
+    Id,
+    VolName,
+    LocalVolId,
+    LocalPoolId,
+    LocalRole,
+    PartnerId,
+    LastSyncStatus,
+    TimeCreated,
+    TimeUpdated,
+}
+
+impl Field for RelationshipField {
+    const ALL: &'static [(&'static str, Self, Kind)] = &[
+        ("id", Self::Id, Kind::Text),
+        // The contract's parameter (section 13.2) for what the answer calls local_vol_name.
+        ("vol_name", Self::VolName, Kind::Text),
+        ("local_vol_name", Self::VolName, Kind::Text),
+        ("local_vol_id", Self::LocalVolId, Kind::Number),
+        ("local_pool_id", Self::LocalPoolId, Kind::Number),
+        ("local_role", Self::LocalRole, Kind::Text),
+        ("partner_id", Self::PartnerId, Kind::Text),
+        ("last_sync_status", Self::LastSyncStatus, Kind::Text),
+        ("time_created", Self::TimeCreated, Kind::Number),
+        ("time_updated", Self::TimeUpdated, Kind::Number),
+    ];
+}
+
+/// Fields of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SessionField {
+    Id,
+    RelId,
+    LocalSnapId,
+    Status,
+    TimeQueued,
+    TimeStarted,
+    TimeEnded,
+}
+
+impl Field for SessionField {
+    const ALL: &'static [(&'static str, Self, Kind)] = &[
+        ("id", Self::Id, Kind::Number),
+        ("rel_id", Self::RelId, Kind::Text),
+        ("local_snap_id", Self::LocalSnapId, Kind::Number),
+        ("status", Self::Status, Kind::Text),
+        ("time_queued", Self::TimeQueued, Kind::Number),
+        ("time_started", Self::TimeStarted, Kind::Number),
+        ("time_ended", Self::TimeEnded, Kind::Number),
+    ];
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -109,7 +109,7 @@ fn network(address: IpAddr, prefix: u32) -> IpAddr {
 
 /// RFC 1123: labels of letters, digits and inner hyphens. The last one is not of digits alone, so that a mistyped
 /// address is no name.
-fn is_host_name(text: &str) -> bool {
+pub(super) fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         (1..=63).contains(&label.len()) && inner && !label.starts_with('-') && !label.ends_with('-')
