@@ -53,6 +53,10 @@ pub enum Error {
     #[error("{0}")]
     Forbidden(String),
 
+    /// A partner can't be reached, or did not do what it was asked for. The message names it.
+    #[error("{0}")]
+    Partner(String),
+
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] catalog::Error),

@@ -50,6 +50,7 @@ error_types! {
     TOO_MANY_ATTEMPTS 429 "TooManyAttemptsError" "Too many logins wait for their turn; the header `Retry-After` says when to try again."
     INTERNAL 500 "InternalError" "The appliance failed. Its log has the details under the request id in the header `X-Request-Id`."
     TIMEOUT 500 "TimeoutError" "The request took longer than the limit. Its operation goes on in the background; ask for the object to follow it."
+    PARTNER 502 "PartnerError" "A partner cannot be reached, or did not do what it was asked for; the message says what it answered."
     NO_SPACE 507 "NoSpaceError" "The storage is full."
 }
 
@@ -137,6 +138,7 @@ impl From<Error> for Failure {
             Error::Busy(_) => Failure::new(&BUSY, message),
             Error::State(_) => Failure::new(&INVALID_STATE, message),
             Error::NotInitialized => Failure::new(&NOT_INITIALIZED, message),
+            Error::Partner(_) => Failure::new(&PARTNER, message),
             Error::NoSpace(_) => Failure::new(&NO_SPACE, message),
             Error::Forbidden(_) => Failure::new(&FORBIDDEN, message),
             // Text of SQLite means nothing to a client.
