@@ -7,6 +7,7 @@ CREATE TABLE partner (
     ssh_port     INTEGER NOT NULL,
     public_key   TEXT,                -- that it logs in with; none before it has introduced itself
     host_keys    TEXT    NOT NULL,    -- by which its SSH server is known, one a line
+    addresses    TEXT    NOT NULL,    -- where it takes data, with commas
     rate_limit   INTEGER,             -- bytes a second
     time_created INTEGER NOT NULL,
     time_updated INTEGER NOT NULL
@@ -17,7 +18,7 @@ CREATE TABLE relationship (
     state            TEXT    NOT NULL CHECK (state IN ('creating', 'ready', 'deleting')),
     role             TEXT    NOT NULL CHECK (role IN ('primary', 'replica')),
     partner_id       TEXT    NOT NULL REFERENCES partner (id),
-    volume_id        INTEGER NOT NULL REFERENCES volume (id),
+    volume_id        INTEGER NOT NULL REFERENCES volume (id) ON DELETE CASCADE,
     remote_pool_id   INTEGER NOT NULL, -- 0 until the partner has said it
     remote_volume_id INTEGER NOT NULL,
     remote_name      TEXT    NOT NULL,

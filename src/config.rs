@@ -29,6 +29,8 @@ pub struct Config {
     pub storage: Storage,
     /// iSCSI.
     pub iscsi: Iscsi,
+    /// Replication.
+    pub replication: Replication,
     /// What is logged: an `EnvFilter` directive such as `info` or `vsnap=debug`.
     pub log: String,
 }
@@ -83,6 +85,14 @@ pub struct Iscsi {
     pub naming_authority: String,
 }
 
+/// `[replication]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Replication {
+    /// Seconds that a session tries to get on, when the partner can't be reached, before it is given up.
+    pub retry_seconds: u64,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -93,6 +103,7 @@ impl Default for Config {
             limits: Limits::default(),
             storage: Storage::default(),
             iscsi: Iscsi::default(),
+            replication: Replication::default(),
             log: "info".to_owned(),
         }
     }
@@ -125,6 +136,12 @@ impl Default for Storage {
 impl Default for Iscsi {
     fn default() -> Self {
         Iscsi { naming_authority: "iqn.2017-08.com.catalogic.vsnap".to_owned() }
+    }
+}
+
+impl Default for Replication {
+    fn default() -> Self {
+        Replication { retry_seconds: 900 }
     }
 }
 

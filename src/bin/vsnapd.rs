@@ -14,7 +14,13 @@ use vsnap::{
     catalog::Catalog,
     config::{self, Config},
     engine::{Engine, System},
-    os::{LinuxExports, machine::Linux, zfs::OpenZfs},
+    os::{
+        LinuxExports,
+        link_socket::{self, LinkSocket},
+        machine::Linux,
+        ssh::OpenSsh,
+        zfs::OpenZfs,
+    },
 };
 
 /// The vSnap appliance daemon: serves the HTTPS API that turns this machine's disks into storage for backups.
@@ -146,6 +152,7 @@ async fn serve(config: Config) -> Outcome {
     let tls = RustlsConfig::from_config(load(&certificates, &engine).await?);
     let router = api::router(Arc::clone(&engine), api::Options::from(&config))?;
     let mut running = server::serve(listeners, router, tls.clone(), &config)?;
+    serve_links(&engine)?;
     let watchdog = tokio::spawn(supervision::watch(Arc::clone(&engine)));
     tracing::info!(addresses = ?running.addresses(), socket = %config.socket.display(), "serving");
     supervision::ready();
@@ -187,11 +194,47 @@ async fn start_engine(config: Config) -> Outcome<Arc<Engine>> {
         let zfs = Arc::new(OpenZfs::new()?);
         let machine = Arc::new(Linux::new(config.storage.allow_loop_devices)?);
         let exports = Arc::new(LinuxExports::new(&config.state_dir)?);
-        let engine = Engine::new(catalog, System { zfs, machine, exports }, config)?;
+        let peers = Arc::new(OpenSsh::new(&config.state_dir)?);
+        let engine = Engine::new(catalog, System { zfs, machine, exports, peers }, config)?;
         engine.start()?;
         Ok(engine)
     };
     tokio::task::spawn_blocking(work).await?
+}
+
+/// Links of partners, each in a thread of its own. They end with the process; what was on its way goes on later.
+fn serve_links(engine: &Arc<Engine>) -> Outcome {
+    /// More links at a time than any number of sessions needs.
+    const MOST: usize = 256;
+    let socket = LinkSocket::bind(link_socket::PATH.as_ref())?;
+    let engine = Arc::clone(engine);
+    let open = Arc::new(());
+    let serve = move || {
+        loop {
+            let incoming = match socket.accept() {
+                Ok(incoming) if Arc::strong_count(&open) <= MOST => incoming,
+                Ok(incoming) => {
+                    tracing::warn!(partner.id = %incoming.partner, "too many links; this one is closed");
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a link did not come to be");
+                    std::thread::sleep(Duration::from_millis(100));
+                    continue;
+                }
+            };
+            let (engine, place) = (Arc::clone(&engine), Arc::clone(&open));
+            let thread = std::thread::Builder::new().name("link".to_owned()).spawn(move || {
+                engine.serve_link(&incoming.partner, &incoming.input, &incoming.output);
+                drop((incoming.bringer, place));
+            });
+            if let Err(error) = thread {
+                tracing::error!(%error, "a link could not be served");
+            }
+        }
+    };
+    std::thread::Builder::new().name("links".to_owned()).spawn(serve)?;
+    Ok(())
 }
 
 /// The certificate as it is on disk now; a self-signed one is made or renewed first, when needed.

@@ -1,5 +1,7 @@
 //! Rows of partners, and the preferences of replication.
 
+use std::net::IpAddr;
+
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::{Error, Result, RowState, selection::clauses};
@@ -26,6 +28,8 @@ pub struct PartnerRow {
     pub public_key: Option<PublicKey>,
     /// The keys by which its SSH server is known.
     pub host_keys: Vec<PublicKey>,
+    /// Addresses of its interfaces with service `repl`, as it last told them.
+    pub addresses: Vec<IpAddr>,
     /// Most bytes a second that are sent to it.
     pub rate_limit: Option<u64>,
     /// Made at.
@@ -35,7 +39,7 @@ pub struct PartnerRow {
 }
 
 const QUERY: &str = "SELECT id, state, address, api_port, ssh_port, public_key, host_keys, rate_limit, time_created, \
-    time_updated FROM partner";
+    time_updated, addresses FROM partner";
 
 fn column(field: PartnerField) -> Option<&'static str> {
     Some(match field {
@@ -56,6 +60,9 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<PartnerRow>> {
     let Ok(public_key) = public_key else { return fault("public_key") };
     let host_keys = row.get::<_, String>(6)?.lines().map(PublicKey::new).collect::<std::result::Result<_, _>>();
     let Ok(host_keys) = host_keys else { return fault("host_keys") };
+    let addresses = row.get::<_, String>(10)?;
+    let addresses = addresses.split_terminator(',').map(str::parse).collect::<std::result::Result<_, _>>();
+    let Ok(addresses) = addresses else { return fault("addresses") };
     Ok(Ok(PartnerRow {
         id,
         state,
@@ -64,6 +71,7 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<PartnerRow>> {
         ssh_port: row.get(4)?,
         public_key,
         host_keys,
+        addresses,
         rate_limit: row.get::<_, Option<i64>>(7)?.map(i64::unsigned_abs),
         created: Epoch(row.get(8)?),
         updated: Epoch(row.get(9)?),
@@ -102,9 +110,9 @@ pub fn put(transaction: &Transaction<'_>, row: &PartnerRow) -> Result<()> {
     let host_keys: Vec<&str> = row.host_keys.iter().map(PublicKey::as_str).collect();
     transaction.execute(
         "INSERT INTO partner (id, state, address, api_port, ssh_port, public_key, host_keys, rate_limit, time_created, \
-         time_updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET \
+         time_updated, addresses) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO UPDATE SET \
          state = ?2, address = ?3, api_port = ?4, ssh_port = ?5, public_key = ?6, host_keys = ?7, rate_limit = ?8, \
-         time_created = ?9, time_updated = ?10",
+         time_created = ?9, time_updated = ?10, addresses = ?11",
         params![
             row.id.as_str(),
             row.state.word(),
@@ -115,9 +123,17 @@ pub fn put(transaction: &Transaction<'_>, row: &PartnerRow) -> Result<()> {
             host_keys.join("\n"),
             row.rate_limit.map(u64::cast_signed),
             row.created.0,
-            row.updated.0
+            row.updated.0,
+            row.addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",")
         ],
     )?;
+    Ok(())
+}
+
+/// Where a partner takes data, as it has just told.
+pub fn set_addresses(transaction: &Transaction<'_>, id: &SystemId, addresses: &[IpAddr]) -> Result<()> {
+    let text = addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
+    transaction.execute("UPDATE partner SET addresses = ?2 WHERE id = ?1", params![id.as_str(), text])?;
     Ok(())
 }
 

@@ -185,6 +185,12 @@ pub fn set_ready(transaction: &Transaction<'_>, id: SnapshotId, guid: u64) -> Re
     Ok(())
 }
 
+/// When it was made, where it came from.
+pub fn set_created(transaction: &Transaction<'_>, id: SnapshotId, created: Epoch) -> Result<()> {
+    transaction.execute("UPDATE snapshot SET time_created = ?2 WHERE id = ?1", params![id.0, created.0])?;
+    Ok(())
+}
+
 /// Moves a row on (or back) in its life.
 pub fn set_state(transaction: &Transaction<'_>, id: SnapshotId, state: RowState) -> Result<()> {
     transaction.execute("UPDATE snapshot SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;

@@ -222,6 +222,12 @@ pub fn set_state(transaction: &Transaction<'_>, id: VolumeId, state: RowState) -
     Ok(())
 }
 
+/// Its size or limit, as it came with a stream.
+pub fn set_size(transaction: &Transaction<'_>, id: VolumeId, size: Option<u64>) -> Result<()> {
+    transaction.execute("UPDATE volume SET size_total = ?2 WHERE id = ?1", params![id.0, signed(size)])?;
+    Ok(())
+}
+
 /// Name, size and options, changed by a client.
 pub fn set_properties(
     transaction: &Transaction<'_>,

@@ -34,6 +34,7 @@ impl Engine {
             Some(_) => return Err(unfinished(host, volume)),
             None => {}
         }
+        self.require_no_replica(volume, "mapped")?;
         self.require_readable(row.pool)?;
         let mut made = None;
         self.perform(caller, |transaction| {

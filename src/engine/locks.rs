@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    types::{HostId, PoolId, VolumeId, disk::DiskUuid},
+    types::{HostId, PoolId, SystemId, VolumeId, disk::DiskUuid},
 };
 
 /// How long a request waits for the one before it. What takes longer is a long operation, and says so by 409.
@@ -34,6 +34,8 @@ pub enum Key {
     User(String),
     /// The services of all network interfaces.
     Networks,
+    /// A partner, while it becomes one or ceases to be one.
+    Partner(SystemId),
     /// A host with its mappings.
     Host(HostId),
     /// Names and initiators of all hosts, which no two may share.
@@ -50,6 +52,7 @@ impl fmt::Display for Key {
             Key::Disk(uuid) => write!(formatter, "disk {uuid}"),
             Key::User(name) => write!(formatter, "user {name}"),
             Key::Networks => formatter.write_str("the network"),
+            Key::Partner(id) => write!(formatter, "partner {id}"),
             Key::Host(id) => write!(formatter, "host {id}"),
             Key::Hosts => formatter.write_str("the list of hosts"),
         }

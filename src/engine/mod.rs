@@ -8,6 +8,8 @@ mod disk;
 mod exports;
 mod host;
 mod host_map;
+mod link;
+mod link_serve;
 pub mod locks;
 mod network;
 pub mod operation;
@@ -22,6 +24,7 @@ mod pool_delete;
 mod rebuild;
 mod relationship;
 mod relationship_change;
+mod replica;
 mod report;
 mod session;
 mod share;
@@ -40,7 +43,10 @@ mod volume_create;
 mod volume_delete;
 mod volume_update;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicBool, mpsc},
+};
 
 pub use snapshot_diff::Span;
 pub use target::Target;
@@ -49,8 +55,8 @@ use crate::{
     catalog::Catalog,
     config::Config,
     error::Result,
-    os::{Exports, Machine, Zfs},
-    types::{Epoch, SystemId},
+    os::{Exports, Machine, Peers, Zfs, process::Process},
+    types::{Epoch, RelationshipId, SystemId},
 };
 
 /// Who asked for a change, for the journal and the log.
@@ -77,6 +83,8 @@ pub struct System {
     pub machine: Arc<dyn Machine>,
     /// What clients reach.
     pub exports: Arc<dyn Exports>,
+    /// Other appliances.
+    pub peers: Arc<dyn Peers>,
 }
 
 /// The appliance.
@@ -85,6 +93,7 @@ pub struct Engine {
     zfs: Arc<dyn Zfs>,
     machine: Arc<dyn Machine>,
     exports: Arc<dyn Exports>,
+    peers: Arc<dyn Peers>,
     /// Exports are applied one after the other.
     exporting: Mutex<()>,
     config: Config,
@@ -94,6 +103,12 @@ pub struct Engine {
     running: operation::Running,
     absence: absence::Absence,
     progress: operation_report::Progress,
+    sessions: session::Sessions,
+    throttle: session::throttle::Throttle,
+    /// Streams that are being received.
+    deliveries: Mutex<HashMap<RelationshipId, Arc<dyn Process>>>,
+    /// Nothing new begins, and what can go on at the next start ends.
+    stopping: AtomicBool,
     /// Ends the upkeep thread when it is dropped.
     upkeep: Mutex<Option<mpsc::Sender<()>>>,
 }
@@ -101,13 +116,14 @@ pub struct Engine {
 impl Engine {
     /// An appliance on this catalog and system. A new catalog gets the identity of a new appliance.
     pub fn new(catalog: Catalog, os: System, config: Config) -> Result<Arc<Self>> {
-        let System { zfs, machine, exports } = os;
+        let System { zfs, machine, exports, peers } = os;
         let id = system::identity(&catalog, machine.now())?;
         Ok(Arc::new(Engine {
             catalog,
             zfs,
             machine,
             exports,
+            peers,
             exporting: Mutex::default(),
             config,
             id: RwLock::new(id),
@@ -115,6 +131,10 @@ impl Engine {
             running: operation::Running::default(),
             absence: absence::Absence::default(),
             progress: operation_report::Progress::default(),
+            sessions: session::Sessions::default(),
+            throttle: session::throttle::Throttle::default(),
+            deliveries: Mutex::default(),
+            stopping: AtomicBool::new(false),
             upkeep: Mutex::default(),
         }))
     }

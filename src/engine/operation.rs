@@ -8,6 +8,7 @@
 //! At start-up [`Engine::recover`] drives every operation that has not ended through 2 to 4.
 
 use std::{
+    collections::BTreeSet,
     sync::{Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -33,12 +34,32 @@ fn read(row: &catalog::operation::OperationRow) -> Result<Operation> {
 pub struct Running {
     count: Mutex<usize>,
     ended: Condvar,
+    /// Numbers of those that are being carried out.
+    ids: Mutex<BTreeSet<i64>>,
+}
+
+/// An operation that is being carried out.
+struct AtWork<'a>(&'a Running, i64);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
 }
 
 /// One running operation.
 struct Run<'a>(&'a Running);
 
 impl Running {
+    fn work_on(&self, id: i64) -> AtWork<'_> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        AtWork(self, id)
+    }
+
+    fn has(&self, id: i64) -> bool {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
     fn enter(&self) -> Run<'_> {
         *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Run(self)
@@ -66,8 +87,10 @@ impl Drop for Run<'_> {
 impl Engine {
     /// Waits until no operation is running, at most `limit`; tells whether it came to that.
     pub fn drain(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
         self.stop_upkeep();
-        self.running.wait_idle(limit)
+        self.suspend_sessions(limit);
+        self.running.wait_idle(deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Writes an operation to the journal together with its first row change, and carries it out. `prepare` makes the
@@ -107,6 +130,7 @@ impl Engine {
     /// The second half of [`Engine::perform`].
     pub(super) fn carry_out_or_give_up(&self, id: i64, operation: &Operation) -> Result<()> {
         let _run = self.running.enter();
+        let _at_work = self.running.work_on(id);
         let (verb, subject) = operation.verb_and_subject();
         let began = Instant::now();
         let result = self.carry_out(id, operation);
@@ -155,6 +179,17 @@ impl Engine {
             Operation::DeleteHost { host } => self.run_delete_host(id, *host),
             Operation::MapVolume { host, volume } => self.run_map_volume(id, *host, *volume),
             Operation::UnmapVolume { host, volume } => self.run_unmap_volume(id, *host, *volume),
+            Operation::CreatePartner { partner } => self.run_create_partner(id, partner),
+            Operation::DeletePartner { partner, force } => self.run_delete_partner(id, partner, *force),
+            Operation::CreateRelationship { relationship, remote_pool, remote_name, reuse } => {
+                self.run_create_relationship(id, relationship, *remote_pool, remote_name.as_ref(), *reuse)
+            }
+            Operation::CreateReplica { relationship, volume, reuse } => {
+                self.run_create_replica(id, relationship, *volume, *reuse)
+            }
+            Operation::EndRelationship { relationship, preserve, tell, .. } => {
+                self.run_end_relationship(id, relationship, *preserve, *tell)
+            }
         }
     }
 
@@ -198,6 +233,17 @@ impl Engine {
             Operation::DeleteHost { host } => self.undo_delete_host(id, *host, cause),
             Operation::MapVolume { host, volume } => self.undo_map_volume(id, *host, *volume, cause),
             Operation::UnmapVolume { host, volume } => self.undo_unmap_volume(id, *host, *volume, cause),
+            Operation::CreatePartner { partner } => self.undo_create_partner(id, partner, cause),
+            Operation::DeletePartner { partner, .. } => self.undo_delete_partner(id, partner, cause),
+            Operation::CreateRelationship { relationship, reuse, .. } => {
+                self.undo_create_relationship(id, relationship, *reuse, cause)
+            }
+            Operation::CreateReplica { relationship, volume, reuse } => {
+                self.undo_create_replica(id, relationship, *volume, *reuse, cause)
+            }
+            Operation::EndRelationship { relationship, volume, .. } => {
+                self.undo_end_relationship(id, relationship, *volume, cause)
+            }
         }
     }
 
@@ -234,12 +280,38 @@ impl Engine {
         for row in self.catalog.read(catalog::operation::unfinished)? {
             let operation = read(&row)?;
             let (verb, subject) = operation.verb_and_subject();
+            if operation.needs_partner() {
+                // The partner may be starting as well, and must not be waited for: upkeep goes on with it.
+                tracing::warn!(
+                    operation.id = row.id,
+                    verb,
+                    subject,
+                    "{verb} of {subject} goes on when the appliance is up"
+                );
+                continue;
+            }
             if let Some(pool) = self.pool_worked_in(&operation)?
                 && !self.is_readable(pool)?
             {
                 // Nobody can tell how far it came, so it is neither done nor taken back before the pool is here again.
                 tracing::warn!(operation.id = row.id, verb, subject, "{verb} of {subject} waits for pool {pool}");
                 self.absence.hold_back(row.id, pool);
+                continue;
+            }
+            self.go_on(&row)?;
+        }
+        Ok(())
+    }
+
+    /// Drives on the operations in which a partner takes part, those that nobody works on.
+    pub(super) fn go_on_with_partners(&self) -> Result<()> {
+        for row in self.catalog.read(catalog::operation::unfinished)? {
+            let operation = read(&row)?;
+            if !operation.needs_partner() || self.running.has(row.id) {
+                continue;
+            }
+            let pool = self.pool_worked_in(&operation)?;
+            if pool.is_some_and(|pool| !matches!(self.is_readable(pool), Ok(true))) {
                 continue;
             }
             self.go_on(&row)?;
@@ -277,6 +349,8 @@ impl Engine {
             | Operation::UpdateVolume { volume, .. }
             | Operation::DeleteVolume { volume }
             | Operation::RollBack { volume, .. }
+            | Operation::CreateReplica { volume, .. }
+            | Operation::EndRelationship { volume, .. }
             | Operation::Promote { volume, .. } => (Some(*volume), None),
             Operation::CreateSnapshots { snapshots } => (None, snapshots.first().copied()),
             Operation::DeleteSnapshot { snapshot }

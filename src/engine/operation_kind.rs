@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host::HostProperties;
 use crate::types::{
-    HostId, Name, PoolId, ShareId, SnapshotId, VolumeId,
+    HostId, Name, PoolId, RelationshipId, ShareId, SnapshotId, SystemId, VolumeId,
     network::Services,
     pool::{PoolOptions, VdevPlan, VdevRole},
     share::ShareProperties,
@@ -215,6 +215,49 @@ pub enum Operation {
         /// Of which volume.
         volume: VolumeId,
     },
+    /// Another appliance becomes a partner.
+    CreatePartner {
+        /// Which. All about it is in its row.
+        partner: SystemId,
+    },
+    /// A partnership ends.
+    DeletePartner {
+        /// With whom.
+        partner: SystemId,
+        /// Also when it can't be told.
+        force: bool,
+    },
+    /// A volume gets a replica on a partner.
+    CreateRelationship {
+        /// Its row.
+        relationship: RelationshipId,
+        /// In which pool there.
+        remote_pool: Option<PoolId>,
+        /// Under which name there.
+        remote_name: Option<Name>,
+        /// Whether a volume that is there will do.
+        reuse: bool,
+    },
+    /// A partner's volume gets a replica here.
+    CreateReplica {
+        /// Row of the relationship.
+        relationship: RelationshipId,
+        /// Row of the replica.
+        volume: VolumeId,
+        /// Whether that was there before.
+        reuse: bool,
+    },
+    /// A relationship ends, on whichever side this is.
+    EndRelationship {
+        /// Which.
+        relationship: RelationshipId,
+        /// The volume on this side.
+        volume: VolumeId,
+        /// Whether the replica stays.
+        preserve: bool,
+        /// Whether the partner is told; if so, whether it ends also when that is not possible.
+        tell: Option<bool>,
+    },
 }
 
 /// What a client can change of a volume, as it is or is to be.
@@ -229,6 +272,17 @@ pub struct VolumeProperties {
 }
 
 impl Operation {
+    /// Whether a partner takes part in it.
+    pub(super) fn needs_partner(&self) -> bool {
+        matches!(
+            self,
+            Operation::CreatePartner { .. }
+                | Operation::DeletePartner { .. }
+                | Operation::CreateRelationship { .. }
+                | Operation::EndRelationship { tell: Some(_), .. }
+        )
+    }
+
     /// What it does and to what, for the journal and the log.
     pub(super) fn verb_and_subject(&self) -> (&'static str, String) {
         match self {
@@ -258,6 +312,15 @@ impl Operation {
             Operation::DeleteHost { host } => ("delete_host", format!("host {host}")),
             Operation::MapVolume { volume, .. } => ("map_volume", format!("volume {volume}")),
             Operation::UnmapVolume { volume, .. } => ("unmap_volume", format!("volume {volume}")),
+            Operation::CreatePartner { partner } => ("create_partner", format!("partner {partner}")),
+            Operation::DeletePartner { partner, .. } => ("delete_partner", format!("partner {partner}")),
+            Operation::CreateRelationship { relationship, .. } => {
+                ("create_relationship", format!("relationship {relationship}"))
+            }
+            Operation::CreateReplica { relationship, .. } => ("create_replica", format!("relationship {relationship}")),
+            Operation::EndRelationship { relationship, .. } => {
+                ("end_relationship", format!("relationship {relationship}"))
+            }
         }
     }
 }

@@ -16,6 +16,12 @@ impl Engine {
     /// Destroys a pool and clears its disks, so that they are unused again. A pool whose disks are not here is only
     /// forgotten, and only with `force`.
     pub fn delete_pool(&self, caller: &Caller, id: PoolId, force: bool) -> Result<()> {
+        self.pool_row(id)?;
+        let relationships = self.catalog.read(|view| catalog::relationship::of_pool(view, id))?;
+        // Of a pool that is not here nothing can be ended; they are forgotten with it.
+        if !force || self.is_readable(id)? {
+            self.end_relationships_of(caller, &relationships, force)?;
+        }
         let _guard = self.locks.acquire(vec![Key::Pool(id), Key::Contents(id)], "the deletion of the pool")?;
         let row = self.pool_row(id)?;
         let locked = self.catalog.read(|view| catalog::snapshot::locked_in_pool(view, id, self.now()))?;

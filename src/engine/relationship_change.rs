@@ -1,11 +1,21 @@
-//! Making and ending relationships.
+//! Making and ending relationships: the side that is asked to by a client. What the partner's question does here is in
+//! `replica.rs`.
 
-use super::{Caller, Engine};
+use super::{
+    Caller, Engine, link::Trouble, locks::Key, operation::Operation, snapshot::number_in, volume::dataset_name,
+};
 use crate::{
+    catalog::{
+        self, RowState,
+        relationship::{NewRelationship, RelationshipRow},
+        volume::VolumeRow,
+    },
     error::{Error, Result},
     types::{
-        RelationshipId, VolumeId,
-        relationship::{Relationship, RelationshipRequest},
+        Invalid, Name, PoolId, RelationshipId, SnapshotId, SystemId, VolumeId,
+        link::{Answer, FailureKind, NewReplica, Question},
+        relationship::{Relationship, RelationshipRequest, Role},
+        volume::VolumeType,
     },
 };
 
@@ -13,22 +23,272 @@ impl Engine {
     /// Makes a replica of a volume on a partner, or takes one that is there.
     pub fn create_relationship(
         &self,
-        _caller: &Caller,
-        _volume: VolumeId,
-        _request: RelationshipRequest,
+        caller: &Caller,
+        volume: VolumeId,
+        request: RelationshipRequest,
     ) -> Result<Relationship> {
-        Err(Error::State("not yet".to_owned()))
+        let RelationshipRequest { partner, remote_pool, remote_name, reuse } = request;
+        let unknown = |_| Invalid::new("partner_id", format!("there is no partner {partner}; add it first"));
+        let row = self.volume_row(volume)?;
+        let partner_row = self.ready_partner(&partner).map_err(unknown)?;
+        let _guard = self.locks.acquire(vec![Key::Within(row.pool), Key::Volume(volume)], "a new relationship")?;
+        let row = self.ready_volume(volume)?;
+        if row.volume_type == VolumeType::FileBackedLun {
+            let fault = "a file-backed lun is a file of its filesystem; replicate that";
+            return Err(Error::State(fault.to_owned()));
+        }
+        self.require_no_replica(volume, "replicated further")?;
+        self.require_readable(row.pool)?;
+        self.own_dataset(&row)?;
+        self.require_reachable(&partner_row)?;
+        let id = RelationshipId::random();
+        let name = remote_name.clone().unwrap_or_else(|| row.name.clone());
+        self.perform(caller, |transaction| {
+            let others = catalog::relationship::of_volume(transaction, volume)?;
+            if let Some(other) = others.iter().find(|other| other.partner == partner) {
+                return Err(Error::Exists(format!(
+                    "volume {volume} has relationship {} with partner {partner} already",
+                    other.id
+                )));
+            }
+            let remote = (PoolId(0), VolumeId(0));
+            let new =
+                NewRelationship { id: &id, role: Role::Primary, partner: &partner, volume, remote, remote_name: &name };
+            catalog::relationship::insert(transaction, &new, self.now())?;
+            Ok(Operation::CreateRelationship { relationship: id.clone(), remote_pool, remote_name, reuse })
+        })?;
+        self.relationship(&id)
+    }
+
+    pub(super) fn run_create_relationship(
+        &self,
+        id: i64,
+        relationship: &RelationshipId,
+        remote_pool: Option<PoolId>,
+        remote_name: Option<&Name>,
+        reuse: bool,
+    ) -> Result<()> {
+        let row = self.catalog.read(|view| catalog::relationship::find(view, relationship))?;
+        let row = row.ok_or_else(|| Error::not_found("relationship", relationship))?;
+        let partner = self.partner_row(&row.partner)?;
+        let volume = self.volume_row(row.volume)?;
+        let dataset = dataset_name(&volume)?;
+        let snapshots = self.zfs.snapshots(&dataset)?.into_iter().map(|facts| facts.guid);
+        let bookmarks = self.zfs.bookmarks(&dataset)?.into_iter().map(|facts| facts.guid);
+        let question = Question::CreateReplica(NewReplica {
+            relationship: relationship.clone(),
+            volume: volume.id,
+            volume_name: volume.name,
+            pool: volume.pool,
+            volume_type: volume.volume_type,
+            size: volume.size,
+            block: volume.block,
+            remote_pool,
+            remote_name: remote_name.cloned(),
+            reuse,
+            // Only of use when there is something to compare with.
+            guids: if reuse { snapshots.chain(bookmarks).collect() } else { Vec::new() },
+        });
+        let answer = self.ask_partner(&partner, &question).map_err(|trouble| trouble.into_error(&partner))?;
+        let Answer::Replica { volume, name, pool } = answer else { return Err(senseless(&row.partner)) };
+        self.finish(id, |transaction| {
+            catalog::relationship::set_ready(transaction, relationship, (pool, volume), &name)
+        })
+    }
+
+    /// The partner may have made the replica all the same, so it is told. While it can't be told, the operation stays
+    /// in the journal, and upkeep tries again.
+    pub(super) fn undo_create_relationship(
+        &self,
+        id: i64,
+        relationship: &RelationshipId,
+        reuse: bool,
+        cause: &Error,
+    ) -> Result<()> {
+        if let Some(row) = self.catalog.read(|view| catalog::relationship::find(view, relationship))?
+            && let Some(partner) = self.catalog.read(|view| catalog::partner::find(view, &row.partner))?
+        {
+            let question = Question::EndRelationship { relationship: relationship.clone(), preserve: reuse };
+            match self.ask_partner(&partner, &question) {
+                Err(trouble @ Trouble::Unreachable(_)) => return Err(trouble.into_error(&partner)),
+                Err(trouble) => {
+                    let error = trouble.into_error(&partner);
+                    tracing::warn!(relationship.id = %relationship, %error, "the partner kept a replica that failed");
+                }
+                Ok(_) => {}
+            }
+        }
+        self.end(id, Some(&cause.to_string()), |transaction| catalog::relationship::delete(transaction, relationship))
     }
 
     /// Ends a relationship on both sides. The replica goes unless it is to be preserved. `force`: also when the partner
     /// can't be reached, whose side stays as it is then.
     pub fn delete_relationship(
         &self,
-        _caller: &Caller,
-        _id: &RelationshipId,
-        _preserve_replica: bool,
-        _force: bool,
+        caller: &Caller,
+        id: &RelationshipId,
+        preserve_replica: bool,
+        force: bool,
     ) -> Result<()> {
-        Err(Error::State("not yet".to_owned()))
+        let row = self.ready_relationship(id)?;
+        if !force {
+            self.require_reachable(&self.partner_row(&row.partner)?)?;
+        }
+        self.end_relationship(caller, &row, preserve_replica, Some(force))
     }
+
+    /// [`Question::EndRelationship`]
+    pub(super) fn end_relationship_for(
+        &self,
+        caller: &Caller,
+        partner: &SystemId,
+        id: &RelationshipId,
+        preserve: bool,
+    ) -> Result<()> {
+        match self.relationship_with(partner, id) {
+            Ok(row) => self.end_relationship(caller, &row, preserve, None),
+            Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `tell`: whether the partner is told, and if so, whether it matters that it can't be.
+    fn end_relationship(
+        &self,
+        caller: &Caller,
+        row: &RelationshipRow,
+        preserve: bool,
+        tell: Option<bool>,
+    ) -> Result<()> {
+        self.end_sessions_of(&row.id, "the relationship was removed")?;
+        self.end_delivery(&row.id);
+        let keys = vec![Key::Within(row.pool), Key::Volume(row.volume)];
+        let _guard = self.locks.acquire(keys, "the end of the relationship")?;
+        let goes = row.role == Role::Replica && !preserve;
+        let volume = self.volume_row(row.volume)?;
+        self.require_readable(row.pool)?;
+        if goes {
+            self.require_deletable_volume(&volume)?;
+        }
+        self.perform(caller, |transaction| {
+            catalog::relationship::set_state(transaction, &row.id, RowState::Deleting)?;
+            if goes {
+                catalog::volume::set_state(transaction, row.volume, RowState::Deleting)?;
+            }
+            Ok(Operation::EndRelationship { relationship: row.id.clone(), volume: row.volume, preserve, tell })
+        })
+    }
+
+    pub(super) fn run_end_relationship(
+        &self,
+        id: i64,
+        relationship: &RelationshipId,
+        preserve: bool,
+        tell: Option<bool>,
+    ) -> Result<()> {
+        let row = self.catalog.read(|view| catalog::relationship::find(view, relationship))?;
+        let row = row.ok_or_else(|| Error::not_found("relationship", relationship))?;
+        if let Some(force) = tell {
+            self.tell_end(&row, preserve, force)?;
+        }
+        let volume = self.volume_row(row.volume)?;
+        if row.role == Role::Primary {
+            self.drop_bookmarks(&volume, Some(relationship))?;
+            return self.finish(id, |transaction| catalog::relationship::delete(transaction, relationship));
+        }
+        self.drop_deliveries(&row)?;
+        if preserve {
+            self.zfs.set_replica(&dataset_name(&volume)?, false)?;
+            return self.finish(id, |transaction| catalog::relationship::delete(transaction, relationship));
+        }
+        self.destroy_volume(id, &volume)?;
+        self.finish(id, |transaction| {
+            catalog::relationship::delete(transaction, relationship)?;
+            catalog::volume::delete(transaction, row.volume)
+        })
+    }
+
+    fn tell_end(&self, row: &RelationshipRow, preserve: bool, force: bool) -> Result<()> {
+        let partner = self.partner_row(&row.partner)?;
+        let question = Question::EndRelationship { relationship: row.id.clone(), preserve };
+        match self.ask_partner(&partner, &question) {
+            Ok(_) | Err(Trouble::Refused(FailureKind::NotFound, _)) => Ok(()),
+            Err(trouble) if force => {
+                let error = trouble.into_error(&partner);
+                tracing::warn!(relationship.id = %row.id, %error, "the relationship ends on this side alone");
+                Ok(())
+            }
+            Err(trouble) => Err(trouble.into_error(&partner)),
+        }
+    }
+
+    /// The relationship goes on.
+    pub(super) fn undo_end_relationship(
+        &self,
+        id: i64,
+        relationship: &RelationshipId,
+        volume: VolumeId,
+        cause: &Error,
+    ) -> Result<()> {
+        let row = self.catalog.read(|view| catalog::volume::find(view, volume))?;
+        let gone = row.map(|row| self.gone_snapshots(&row)).transpose()?.unwrap_or_default();
+        self.end(id, Some(&cause.to_string()), |transaction| {
+            gone.iter().try_for_each(|snapshot| catalog::snapshot::delete(transaction, *snapshot))?;
+            catalog::volume::set_state(transaction, volume, RowState::Ready)?;
+            catalog::relationship::set_state(transaction, relationship, RowState::Ready)
+        })
+    }
+
+    /// Destroys the bookmarks of a volume that no relationship needs as a base any longer; `without`: one that counts
+    /// no more. Bookmarks of others are left alone.
+    pub(super) fn drop_bookmarks(&self, volume: &VolumeRow, without: Option<&RelationshipId>) -> Result<()> {
+        let rows = self.catalog.read(|view| catalog::relationship::of_volume(view, volume.id))?;
+        let rows = rows.iter().filter(|row| Some(&row.id) != without);
+        let needed: Vec<SnapshotId> = rows.flat_map(|row| [row.last_success, row.last_attempt]).flatten().collect();
+        let dataset = dataset_name(volume)?;
+        for facts in self.zfs.bookmarks(&dataset)? {
+            if let Some(snapshot) = bookmark_number(&facts.name)
+                && !needed.contains(&snapshot)
+            {
+                self.zfs.destroy_bookmark(&dataset.bookmark(snapshot))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails when a volume is a replica: what is done to it would be lost, or make it useless as one.
+    pub(super) fn require_no_replica(&self, volume: VolumeId, what: &str) -> Result<()> {
+        let rows = self.catalog.read(|view| catalog::relationship::of_volume(view, volume))?;
+        match rows.iter().find(|row| row.role == Role::Replica) {
+            Some(row) => Err(Error::State(format!(
+                "volume {volume} is the replica of relationship {}, so it can't be {what}; use a clone of one of its \
+                 snapshots, or end the relationship with preserve_replica",
+                row.id
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails when a volume has relationships; with `force` ends them, keeping replicas.
+    pub(super) fn end_relationships_of(&self, caller: &Caller, rows: &[RelationshipRow], force: bool) -> Result<()> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        if !force {
+            let names: Vec<String> = rows.iter().take(10).map(|row| row.id.to_string()).collect();
+            return Err(Error::Busy(format!(
+                "volume {} has relationships: {}; delete them first, or use force, which keeps what is on the other side",
+                first.volume,
+                names.join(", ")
+            )));
+        }
+        rows.iter().try_for_each(|row| self.end_relationship(caller, row, true, Some(true)))
+    }
+}
+
+/// The number in a ZFS name such as `vpool1/fs2#snap3`, if that is a bookmark of ours.
+pub(super) fn bookmark_number(name: &str) -> Option<SnapshotId> {
+    number_in(&name.replacen('#', "@", 1))
+}
+
+pub(super) fn senseless(partner: &SystemId) -> Error {
+    Error::Partner(format!("what partner {partner} answered makes no sense; is it of another version?"))
 }

@@ -72,6 +72,7 @@ impl Engine {
             let fault = format!("volume {volume} is a {}; only filesystems can be shared", row.volume_type.word());
             return Err(Invalid::new("vol_id", fault).into());
         }
+        self.require_no_replica(volume, "shared")?;
         self.require_readable(pool)?;
         let (dataset, _) = self.own_dataset(&row)?;
         let name = properties.share_type.name(&dataset);

@@ -15,6 +15,7 @@ use crate::{
     types::{
         SnapshotId,
         names::SnapshotName,
+        relationship::Role,
         snapshot::{Hold, HoldReason, LOCK_TAG, Retention, RetentionUpdate, Snapshot, SnapshotAction},
     },
 };
@@ -149,10 +150,29 @@ impl Engine {
         }
         self.require_unlocked(&format!("snapshot {id}"), std::slice::from_ref(&row))?;
         self.require_not_held(&row)?;
+        self.require_no_base(&row)?;
         self.perform(caller, |transaction| {
             catalog::snapshot::set_state(transaction, id, RowState::Deleting)?;
             Ok(Operation::DeleteSnapshot { snapshot: id })
         })
+    }
+
+    /// The newest snapshot of a replica is what the next session builds on. (Of the volume that is sent a bookmark is
+    /// kept.)
+    fn require_no_base(&self, row: &SnapshotRow) -> Result<()> {
+        let relationships = self.catalog.read(|view| catalog::relationship::of_volume(view, row.volume))?;
+        let Some(relationship) = relationships.iter().find(|relationship| relationship.role == Role::Replica) else {
+            return Ok(());
+        };
+        let all = self.catalog.read(|view| catalog::snapshot::of_volume(view, row.volume))?;
+        let newest = all.iter().filter(|other| other.state == RowState::Ready).map(|other| other.id).max();
+        if newest != Some(row.id) {
+            return Ok(());
+        }
+        Err(Error::Busy(format!(
+            "snapshot {} is what the next session of relationship {} builds on; it can go when that has sent another one",
+            row.id, relationship.id
+        )))
     }
 
     pub(super) fn run_delete_snapshot(&self, id: i64, snapshot: SnapshotId) -> Result<()> {

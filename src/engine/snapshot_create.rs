@@ -25,6 +25,7 @@ impl Engine {
         let _guard = self.locks.acquire(keys, "a snapshot")?;
         self.require_readable(pool)?;
         for volume in &request.volumes {
+            self.require_no_replica(*volume, "snapshotted here")?;
             self.own_dataset(&self.ready_volume(*volume)?)?;
         }
         let now = self.now();

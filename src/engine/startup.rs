@@ -36,7 +36,11 @@ impl Engine {
             tracing::warn!(%error, "CHAP secrets that nobody needs could not be removed");
         }
         self.restore_exports(false);
+        if let Err(error) = self.apply_partners() {
+            tracing::error!(%error, "partners could not be let in");
+        }
         self.start_upkeep();
+        self.dispatch_sessions();
         Ok(())
     }
 

@@ -55,6 +55,8 @@ impl Engine {
         self.welcome_pools();
         self.remove_expired_snapshots()?;
         self.restore_exports(true);
+        self.forget_unconfirmed_partners()?;
+        self.go_on_with_partners()?;
         let due = last_due(&self.config.storage.scrub_schedule, now);
         let live = self.zfs.pools()?;
         for row in self.pool_rows()? {

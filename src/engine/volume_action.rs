@@ -5,6 +5,7 @@ use super::{
     exports::Export,
     locks::Key,
     operation::Operation,
+    relationship_change::bookmark_number,
     snapshot::{number_in, require_ready, snapshot_list},
     volume::{dataset_name, volume_list},
 };
@@ -52,6 +53,7 @@ impl Engine {
         keys.extend(self.luns_on(id)?.into_iter().map(Key::Volume));
         let _guard = self.locks.acquire(keys, "a rollback")?;
         self.require_readable(pool)?;
+        self.require_no_replica(id, "rolled back")?;
         self.own_dataset(&self.ready_volume(id)?)?;
         let target = self.snapshot_row(snapshot)?;
         if target.volume != id {
@@ -62,6 +64,7 @@ impl Engine {
         self.own_snapshot(&target)?;
         self.require_no_strangers_after(&target)?;
         let newer = self.newer_snapshots(id, snapshot)?;
+        self.require_no_session(id, snapshot)?;
         let clones = self.discardable_clones(&newer, discard.clones)?;
         self.require_discardable(id, &newer, discard.snapshots)?;
         let share = self.discardable_share(id, discard.shares)?;
@@ -94,6 +97,42 @@ impl Engine {
              first, if nobody needs them",
             strangers.join(", ")
         )))
+    }
+
+    /// A replica can't be rolled back with its volume: what it got since then it keeps, and then nothing can follow.
+    fn require_no_session(&self, volume: VolumeId, target: SnapshotId) -> Result<()> {
+        for row in self.catalog.read(|view| catalog::relationship::of_volume(view, volume))? {
+            let open = self.catalog.read(|view| catalog::session::open_of(view, &row.id))?;
+            if let Some(session) = open.first() {
+                return Err(Error::Busy(format!(
+                    "session {} of relationship {} is not over; cancel it first",
+                    session.session.id, row.id
+                )));
+            }
+            if row.last_success.is_some_and(|last| last > target) {
+                return Err(Error::Busy(format!(
+                    "the replica of relationship {} has snapshot {} already, so it could not follow; delete the relationship \
+                     first",
+                    row.id,
+                    row.last_success.map_or(0, |last| last.0)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bookmarks of newer snapshots are in the way of a rollback. What has been sent is not newer, so no relationship
+    /// needs them.
+    fn drop_newer_bookmarks(&self, target: &SnapshotRow) -> Result<()> {
+        let name = target.zfs_name()?;
+        for facts in self.zfs.bookmarks(name.dataset())? {
+            if let Some(number) = bookmark_number(&facts.name)
+                && number > target.id
+            {
+                self.zfs.destroy_bookmark(&name.dataset().bookmark(number))?;
+            }
+        }
+        Ok(())
     }
 
     fn newer_snapshots(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Vec<SnapshotRow>> {
@@ -202,6 +241,7 @@ impl Engine {
         if !names.is_empty() {
             self.zfs.destroy_snapshots(&names)?;
         }
+        self.drop_newer_bookmarks(&target)?;
         self.zfs.rollback(&target.zfs_name()?)?;
         if let Some(share) = share {
             self.drop_share_notes(volume)?;
@@ -237,6 +277,7 @@ impl Engine {
             return Err(Error::Busy(format!("volume {id} was changed by another request; try again")));
         }
         self.require_readable(row.pool)?;
+        self.require_no_replica(from, "the origin of a clone that is promoted")?;
         self.own_dataset(&row)?;
         self.own_dataset(&self.volume_row(from)?)?;
         let (moving, staying) = self.catalog.read(|view| -> Result<_> {

@@ -83,6 +83,7 @@ impl Engine {
         }
         self.require_readable(pool)?;
         let (dataset, _) = self.own_dataset(&row)?;
+        self.require_no_replica(parent, "the place of a lun's file")?;
         self.require_backing_file(&dataset, path)?;
         let new = NewVolume {
             name,
@@ -198,7 +199,7 @@ impl Engine {
         self.finish(id, |transaction| catalog::volume::set_ready(transaction, volume, Some(facts.guid), size))
     }
 
-    fn create_dataset(&self, row: &VolumeRow, name: &DatasetName) -> Result<()> {
+    pub(super) fn create_dataset(&self, row: &VolumeRow, name: &DatasetName) -> Result<()> {
         let (name, mark, notes, options) = (name.clone(), self.volume_mark(row.id), volume_notes(row), row.options);
         if let Some(origin) = row.origin {
             let origin = self.snapshot_row(origin)?.zfs_name()?;

@@ -24,8 +24,14 @@ const BATCH: usize = 100;
 
 impl Engine {
     /// Deletes a volume and its snapshots. `force` is for relationships; nothing else gives way to it.
-    pub fn delete_volume(&self, caller: &Caller, id: VolumeId, _force: bool) -> Result<()> {
+    pub fn delete_volume(&self, caller: &Caller, id: VolumeId, force: bool) -> Result<()> {
         let row = self.volume_row(id)?;
+        let relationships = self.catalog.read(|view| catalog::relationship::of_volume(view, id))?;
+        if !relationships.is_empty() {
+            // All that would refuse the deletion first: a relationship does not come back.
+            self.require_deletable_volume(&row)?;
+            self.end_relationships_of(caller, &relationships, force)?;
+        }
         let mut keys = vec![Key::Within(row.pool), Key::Volume(id)];
         keys.extend(row.parent.as_ref().map(|(parent, _)| Key::Volume(*parent)));
         let _guard = self.locks.acquire(keys, "the deletion of the volume")?;

@@ -24,6 +24,9 @@ impl Engine {
         let _guard = self.locks.acquire(vec![Key::Within(pool), Key::Volume(id)], "a change of the volume")?;
         let row = self.ready_volume(id)?;
         self.require_readable(pool)?;
+        if update.size.is_some() {
+            self.require_no_replica(id, "resized")?;
+        }
         let before = VolumeProperties { name: row.name.clone(), size: row.size, options: row.options };
         let after = VolumeProperties {
             name: update.name.unwrap_or_else(|| row.name.clone()),

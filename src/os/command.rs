@@ -210,7 +210,8 @@ impl Command {
     fn follow(self, stdout: &mut dyn FnMut(&[u8]) -> Result<bool>) -> Result<Option<Ended>> {
         let action = self.to_string();
         let began = Instant::now();
-        let mut child = self.spawn().map_err(|error| Error::io(action.clone(), &error))?;
+        let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+        let mut child = self.spawn(stdin, Stdio::piped()).map_err(|error| Error::io(action.clone(), &error))?;
         let pid = Pid::from_raw(child.id() as i32);
         let events = watch(&mut child, pid, self.stdin);
         let mut progress = Progress::new(self.limit);
@@ -245,8 +246,18 @@ impl Command {
         gathered.output(action, status).map(Some)
     }
 
+    /// Starts it and leaves it running, with what it reads and prints in the hands of the caller. Its end is
+    /// [`Process::wait`]ed for there, without a limit.
+    ///
+    /// [`Process::wait`]: super::process::Process::wait
+    pub fn start(self, stdin: Stdio, stdout: Stdio, classify: fn(&str) -> Kind) -> Result<super::process::Running> {
+        let action = self.to_string();
+        let child = self.spawn(stdin, stdout).map_err(|error| Error::io(action.clone(), &error))?;
+        Ok(super::process::Running::new(action, child, classify))
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
-    fn spawn(&self) -> std::io::Result<Child> {
+    fn spawn(&self, stdin: Stdio, stdout: Stdio) -> std::io::Result<Child> {
         std::process::Command::new(&self.program)
             .args(&self.args)
             .env_clear()
@@ -254,8 +265,8 @@ impl Command {
             .env("PATH", FOLDERS.join(":"))
             .current_dir("/")
             .process_group(0)
-            .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
     }

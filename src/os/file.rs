@@ -68,6 +68,12 @@ pub fn make_folder(folder: &Path) -> Result<()> {
     made.map_err(|error| Error::io(format!("making the folder {}", folder.display()), &error))
 }
 
+/// Makes a folder that only its owner can look into, unless it is there.
+pub fn make_private_folder(folder: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| Error::io(format!("making the folder {}", folder.display()), &error))
+}
+
 /// Makes a folder hold these symbolic links, name to target, and nothing else; makes the folder, readable by all, when it
 /// is not there. Not durable: for what can be made again.
 pub fn set_links(folder: &Path, links: &BTreeMap<String, String>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Everything outside the process, behind small traits, because that is what tests replace.
 //!
-//! [`Zfs`] (with [`Datasets`]), [`Machine`] and [`Exports`] have two implementations: the real one ([`zfs::OpenZfs`],
-//! [`machine::Linux`], [`LinuxExports`]) and [`fake::FakeOs`], which behaves like it and can refuse or stop on demand.
+//! [`Zfs`] (with [`Datasets`] and [`Streams`]), [`Machine`], [`Exports`] and [`Peers`] have two implementations: the real
+//! one ([`zfs::OpenZfs`], [`machine::Linux`], [`LinuxExports`], [`ssh::OpenSsh`]) and [`fake::FakeOs`], which behaves like it and can refuse or stop on demand.
 //! The same contract tests (`tests/os`) run on both, so that the fake can't drift.
 
 pub mod command;
@@ -11,13 +11,19 @@ mod error;
 mod exports;
 pub mod fake;
 pub mod file;
+pub mod link;
+pub mod link_socket;
 pub mod lio;
 pub mod machine;
 pub mod network;
 pub mod network_rules;
 pub mod nfs;
 pub mod pam;
+pub mod peers;
+pub mod process;
 pub mod samba;
+pub mod ssh;
+pub mod stream;
 pub mod users;
 pub mod zfs;
 
@@ -30,6 +36,8 @@ pub use dataset::{
 pub use error::{Error, Kind};
 pub use exports::{Applied, Exports, LinuxExports};
 pub use network_rules::{InterfaceServices, NetworkServices};
+pub use peers::Peers;
+pub use stream::Streams;
 
 use crate::types::{
     Epoch,
@@ -90,8 +98,8 @@ pub struct PoolFacts {
     pub mounted: bool,
 }
 
-/// Pools of ZFS; [`Datasets`] is the rest of it. Errors carry a [`Kind`]; a missing pool is `Ok(None)` or `Kind::Missing`, and no other error means "missing".
-pub trait Zfs: Datasets {
+/// Pools of ZFS; [`Datasets`] and [`Streams`] are the rest of it. Errors carry a [`Kind`]; a missing pool is `Ok(None)` or `Kind::Missing`, and no other error means "missing".
+pub trait Zfs: Datasets + Streams {
     /// Every imported pool, ours or not, in whatever state (`zpool status -j -P --json-int`).
     fn pools(&self) -> Result<Vec<PoolStatus>>;
     /// One imported pool.

@@ -128,6 +128,31 @@ impl DatasetName {
     }
 }
 
+impl DatasetName {
+    /// Its bookmark of the snapshot with this number: the decisions' name for what an incremental stream can begin at
+    /// when the snapshot is gone.
+    pub fn bookmark(&self, id: SnapshotId) -> BookmarkName {
+        BookmarkName(format!("{}#snap{id}", self.0))
+    }
+}
+
+/// Name of a bookmark as ZFS knows it: `<dataset>#snap<s>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BookmarkName(String);
+
+impl BookmarkName {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BookmarkName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 impl fmt::Display for DatasetName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)

@@ -127,6 +127,8 @@ pub struct Introduction {
     pub public_key: PublicKey,
     /// The keys by which its SSH server is known.
     pub host_keys: Vec<PublicKey>,
+    /// Addresses of its interfaces with service `repl`, without link-local ones.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A request to become partners.

@@ -110,9 +110,12 @@ impl Appliance {
         }
         let config = config(folder.path());
         let catalog = Catalog::open(&folder.path().join("catalog.sqlite")).unwrap();
-        let engine =
-            Engine::new(catalog, System { zfs: os.clone(), machine: os.clone(), exports: os.clone() }, config.clone())
-                .unwrap();
+        let engine = Engine::new(
+            catalog,
+            System { zfs: os.clone(), machine: os.clone(), exports: os.clone(), peers: os.clone() },
+            config.clone(),
+        )
+        .unwrap();
         engine.start().unwrap();
         let mut options = options(&config);
         change(&mut options);

@@ -51,7 +51,12 @@ impl Appliance {
     }
 
     fn system(&self) -> System {
-        System { zfs: self.fake.clone(), machine: self.fake.clone(), exports: self.fake.clone() }
+        System {
+            zfs: self.fake.clone(),
+            machine: self.fake.clone(),
+            exports: self.fake.clone(),
+            peers: self.fake.clone(),
+        }
     }
 
     pub fn kill(&mut self) {

@@ -120,7 +120,9 @@ fn rollback(world: &mut World, snapshot: &SnapshotName) -> Result<()> {
     let target = world.snapshot(snapshot.as_str())?.clone();
     let name = snapshot.dataset().as_str();
     let dataset = world.dataset_mut(name)?;
-    if dataset.snapshots.iter().any(|other| other.transaction > target.transaction) {
+    let newer = dataset.snapshots.iter().map(|other| other.transaction);
+    let newer = newer.chain(dataset.bookmarks.iter().map(|other| other.transaction));
+    if newer.into_iter().any(|transaction| transaction > target.transaction) {
         return Err(fault(Kind::Busy, name, "more recent snapshots or bookmarks exist"));
     }
     if dataset.busy {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    FakePool, World,
+    FakeBookmark, FakePool, Partial, World,
     content::{Content, DATA, FileKind},
 };
 use crate::{
@@ -45,6 +45,12 @@ pub struct FakeDataset {
     pub content: Content,
     /// The oldest first.
     pub snapshots: Vec<FakeSnapshot>,
+    /// The oldest first.
+    pub bookmarks: Vec<FakeBookmark>,
+    /// What an interrupted stream left.
+    pub partial: Option<Partial>,
+    /// Read-only, and not mounted with the others.
+    pub replica: bool,
 }
 
 /// A snapshot.
@@ -85,6 +91,9 @@ impl FakeDataset {
             origin: None,
             content: Content::default(),
             snapshots: Vec::new(),
+            bookmarks: Vec::new(),
+            partial: None,
+            replica: false,
         }
     }
 
@@ -377,6 +386,9 @@ impl World {
     pub fn add_file(&mut self, dataset: &str, path: &str, kind: FileKind) -> Result<()> {
         let bytes = if let FileKind::File(bytes) = &kind { bytes.len() as u64 } else { 0 };
         let pool = self.open_pool(dataset)?;
+        if self.dataset(dataset)?.replica {
+            return Err(fault(Kind::Denied, dataset, "it is read-only"));
+        }
         if pool.volume_numbers(self.dataset(dataset)?).available <= bytes {
             return Err(fault(Kind::NoSpace, dataset, "no space left, or quota exceeded"));
         }

@@ -10,13 +10,15 @@ mod dataset_tests;
 mod dataset_world;
 mod exports;
 mod machine;
+mod peers;
+mod stream;
 mod world;
 mod zfs;
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
@@ -24,6 +26,8 @@ use std::{
 pub use content::{Content, FileKind};
 pub use dataset_world::{FakeDataset, FakeSnapshot};
 pub use exports::FakeExports;
+pub use peers::Wire;
+pub use stream::{FakeBookmark, Partial};
 pub use world::{FakeDisk, FakePool, Label, World};
 
 use super::{Error, Kind, Result};
@@ -45,6 +49,8 @@ pub struct FakeOs {
     stop_at: AtomicUsize,
     clock: AtomicI64,
     password_checks: AtomicUsize,
+    wire: Mutex<Option<Arc<dyn Wire>>>,
+    this: Weak<FakeOs>,
 }
 
 impl FakeOs {
@@ -63,13 +69,15 @@ impl FakeOs {
             ip4_addrs: vec![[172, 20, 46, 61].into()],
             ip6_addrs: vec![[0xfe80, 0, 0, 0, 0x250, 0x56ff, 0xfeb4, 0x5302].into()],
         });
-        Arc::new(FakeOs {
+        Arc::new_cyclic(|this| FakeOs {
             world: Mutex::new(world),
             refusals: Mutex::default(),
             steps: AtomicUsize::new(0),
             stop_at: AtomicUsize::new(usize::MAX),
             clock: AtomicI64::new(1_800_000_000),
             password_checks: AtomicUsize::new(0),
+            wire: Mutex::default(),
+            this: this.clone(),
         })
     }
 

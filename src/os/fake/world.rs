@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{FakeDataset, FakeExports};
 use crate::{
-    os::{Error, Kind, NetworkServices, PoolFacts, Result},
+    os::{Error, Kind, NetworkServices, PoolFacts, Result, peers::PartnerAccess},
     types::{
         disk::{Disk, DiskUse},
         network::Interface,
@@ -95,6 +95,8 @@ pub struct World {
     pub exports: FakeExports,
     /// Network interfaces.
     pub interfaces: Vec<Interface>,
+    /// Who may open a link, and is known.
+    pub partners: Vec<PartnerAccess>,
     pub(super) accounts: Vec<FakeAccount>,
     pub(super) accounts_version: u64,
     next_guid: u64,

@@ -290,7 +290,7 @@ impl Zfs for FakeOs {
         })?;
         self.effect("mount_filesystems", |world| {
             let pool = world.pool_mut(name.as_str())?;
-            pool.datasets.values_mut().for_each(|dataset| dataset.mounted = true);
+            pool.datasets.values_mut().for_each(|dataset| dataset.mounted |= !dataset.replica);
             Ok(())
         })
     }

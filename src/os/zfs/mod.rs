@@ -18,6 +18,7 @@ mod property;
 mod snapshot;
 mod statistics;
 mod status;
+mod stream;
 
 use std::{path::Path, time::Duration};
 

@@ -1,0 +1,192 @@
+//! Talking to a partner over the link: the one that asks.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::Engine;
+use crate::{
+    catalog::{self, partner::PartnerRow},
+    error::Error,
+    os::{
+        self, Kind,
+        link::{Stop, read_text, write_text},
+        peers::{Contact, Link},
+    },
+    types::{
+        link::{Answer, FailureKind, MAX_ANSWER, Message, Question, VERSION},
+        partner::Address,
+    },
+};
+
+/// How long a partner may think about a question; making or removing a replica takes a few transaction groups.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long opening a link may take, with all that SSH does.
+const OPENING: Duration = Duration::from_secs(30);
+
+/// For those who can't be stopped.
+pub(super) const UNSTOPPABLE: Stop<'static> = &|| false;
+
+/// Why a partner did not do what it was asked for.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The link can't be opened, or broke. Trying again may help.
+    Unreachable(String),
+    /// It does not take this appliance's key.
+    Unwelcome(String),
+    /// It answered that it won't.
+    Refused(FailureKind, String),
+    /// It is this side that failed.
+    Local(Error),
+    /// This side was told to stop.
+    Stopped,
+}
+
+impl Trouble {
+    /// As an error of the API.
+    pub(super) fn into_error(self, partner: &PartnerRow) -> Error {
+        let who = format!("partner {} ({})", partner.id, partner.address);
+        match self {
+            Trouble::Unreachable(why) => Error::Partner(format!("{who} can't be reached: {why}")),
+            Trouble::Unwelcome(why) => Error::Partner(format!("{who}: {why}")),
+            Trouble::Refused(kind, why) => {
+                let message = format!("{who} says: {why}");
+                match kind {
+                    FailureKind::Exists => Error::Exists(message),
+                    FailureKind::Busy => Error::Busy(message),
+                    FailureKind::NoSpace => Error::NoSpace(message),
+                    FailureKind::NotFound | FailureKind::State | FailureKind::Invalid => Error::State(message),
+                    FailureKind::Other => Error::Partner(message),
+                }
+            }
+            Trouble::Local(error) => error,
+            Trouble::Stopped => Error::State("the appliance is stopping".to_owned()),
+        }
+    }
+}
+
+impl<E: Into<Error>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Trouble::Local(error.into())
+    }
+}
+
+/// An open link to a partner.
+pub(super) struct Conversation {
+    pub(super) link: Link,
+    pub(super) address: Address,
+}
+
+impl Conversation {
+    pub(super) fn ask(&self, question: &Question, stop: Stop<'_>) -> Result<Answer, Trouble> {
+        self.ask_within(question, PATIENCE, stop)
+    }
+
+    fn ask_within(&self, question: &Question, limit: Duration, stop: Stop<'_>) -> Result<Answer, Trouble> {
+        let message = Message { version: VERSION, body: question };
+        let text = serde_json::to_vec(&message).map_err(|error| Error::Contradiction(error.to_string()))?;
+        write_text(&self.link.output, &text, stop).map_err(|error| self.broken(&error, stop))?;
+        self.answer(Some(limit), stop)
+    }
+
+    /// The next answer.
+    pub(super) fn answer(&self, limit: Option<Duration>, stop: Stop<'_>) -> Result<Answer, Trouble> {
+        let text = read_text(&self.link.input, MAX_ANSWER, limit, stop).map_err(|error| self.broken(&error, stop))?;
+        let Some(text) = text else { return Err(self.ended()) };
+        let message: Message<Answer> = serde_json::from_slice(&text)
+            .map_err(|error| Trouble::Unreachable(format!("its answer can't be read: {error}")))?;
+        match message.body {
+            Answer::Failed { kind, message } => Err(Trouble::Refused(kind, message)),
+            answer => Ok(answer),
+        }
+    }
+
+    fn broken(&self, error: &os::Error, stop: Stop<'_>) -> Trouble {
+        if stop() {
+            return Trouble::Stopped;
+        }
+        match error.kind {
+            Kind::TimedOut => Trouble::Unreachable(format!("no answer from {}", self.address)),
+            _ => self.ended(),
+        }
+    }
+
+    /// What SSH said when the link ended.
+    fn ended(&self) -> Trouble {
+        let address = &self.address;
+        match self.link.process.wait() {
+            Err(error) if error.kind == Kind::Denied && !error.detail.contains("Permission denied") => {
+                Trouble::Unreachable(format!(
+                    "the SSH server at {address} has another host key than the one that was agreed on, so it may be \
+                     somebody else's; if its keys were changed on purpose, add the partner once more to renew them"
+                ))
+            }
+            Err(error) if error.kind == Kind::Denied => Trouble::Unwelcome(format!(
+                "the SSH server at {address} does not take this appliance's key; if it has removed the partnership, \
+                 remove it here with force, or add the partner once more to renew it"
+            )),
+            Err(error) => Trouble::Unreachable(format!("{address}: {}", error.detail)),
+            Ok(()) => Trouble::Unreachable(format!("{address} closed the link")),
+        }
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.link.process.kill();
+    }
+}
+
+impl Engine {
+    /// Opens a link to a partner on one of its addresses: the management address when that has service `repl` or none is
+    /// known to have it, then those that have it, then the management address all the same.
+    pub(super) fn open_link(&self, partner: &PartnerRow, stop: Stop<'_>) -> Result<Conversation, Trouble> {
+        let mut first: Option<Trouble> = None;
+        for address in addresses(partner) {
+            let contact = Contact { partner: partner.id.clone(), address, port: partner.ssh_port };
+            match self.try_link(partner, contact, stop) {
+                Ok(conversation) => return Ok(conversation),
+                Err(trouble @ (Trouble::Unreachable(_) | Trouble::Unwelcome(_))) => first = first.or(Some(trouble)),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Err(first.unwrap_or_else(|| Trouble::Unreachable("it has no address".to_owned())))
+    }
+
+    fn try_link(&self, partner: &PartnerRow, contact: Contact, stop: Stop<'_>) -> Result<Conversation, Trouble> {
+        let link = self.peers.connect(&contact).map_err(|error| Trouble::Unreachable(error.to_string()))?;
+        let conversation = Conversation { link, address: contact.address };
+        let Answer::Hello { id, addresses } = conversation.ask_within(&Question::Hello, OPENING, stop)? else {
+            return Err(Trouble::Unreachable("what it answered makes no sense".to_owned()));
+        };
+        if id != partner.id {
+            return Err(Trouble::Unreachable(format!("the appliance there is now {id}")));
+        }
+        if addresses != partner.addresses {
+            self.catalog.write(|transaction| catalog::partner::set_addresses(transaction, &id, &addresses))?;
+        }
+        Ok(conversation)
+    }
+
+    /// Opens a link, asks one question, and closes it.
+    pub(super) fn ask_partner(&self, partner: &PartnerRow, question: &Question) -> Result<Answer, Trouble> {
+        self.open_link(partner, UNSTOPPABLE)?.ask(question, UNSTOPPABLE)
+    }
+
+    /// Fails unless the partner answers: before anything is changed that it has to know of.
+    pub(super) fn require_reachable(&self, partner: &PartnerRow) -> crate::error::Result<()> {
+        self.open_link(partner, UNSTOPPABLE).map(drop).map_err(|trouble| trouble.into_error(partner))
+    }
+}
+
+fn addresses(partner: &PartnerRow) -> Vec<Address> {
+    let offered: Vec<Address> = partner.addresses.iter().copied().map(|address: IpAddr| address.into()).collect();
+    let mut all = Vec::new();
+    if offered.is_empty() || offered.contains(&partner.address) {
+        all.push(partner.address.clone());
+    }
+    for address in offered.into_iter().chain([partner.address.clone()]) {
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    all
+}

@@ -1,0 +1,167 @@
+//! Talking to a partner over the link: the one that answers. Who asks is known from the key that opened the link, and
+//! gets at nothing but what the two share.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{Caller, Engine};
+use crate::{
+    catalog::{self, RowState},
+    error::{Error, Result},
+    os::{
+        self, Kind,
+        link::{read_text, write_text},
+    },
+    types::{
+        RelationshipId, SystemId,
+        link::{Answer, FailureKind, MAX_QUESTION, Message, Question, VERSION},
+        network::Service,
+    },
+};
+
+/// How long a link may be silent between questions.
+const SILENCE: Duration = Duration::from_secs(900);
+
+/// The ends of a link.
+pub(super) struct Ends<'a> {
+    pub(super) input: &'a OwnedFd,
+    pub(super) output: &'a OwnedFd,
+}
+
+impl Engine {
+    /// Answers what a partner asks, until it closes the link or says something that makes no sense.
+    pub fn serve_link(self: &Arc<Self>, partner: &SystemId, input: &OwnedFd, output: &OwnedFd) {
+        let ends = Ends { input, output };
+        let stop = || self.stopping.load(Ordering::Relaxed);
+        loop {
+            let text = match read_text(input, MAX_QUESTION, Some(SILENCE), &stop) {
+                Ok(Some(text)) => text,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::debug!(partner.id = %partner, %error, "a link ended");
+                    if error.kind == Kind::Denied {
+                        self.reply(&ends, refuse(FailureKind::Invalid, error.detail));
+                    }
+                    break;
+                }
+            };
+            let (answer, goes_on) = self.answer(partner, &text, &ends);
+            if !self.reply(&ends, answer) || !goes_on {
+                break;
+            }
+        }
+    }
+
+    /// False when nobody reads it any longer.
+    pub(super) fn reply(&self, ends: &Ends<'_>, answer: Answer) -> bool {
+        let stop = || self.stopping.load(Ordering::Relaxed);
+        let message = Message { version: VERSION, body: answer };
+        match serde_json::to_vec(&message) {
+            Ok(text) => write_text(ends.output, &text, &stop).is_ok(),
+            Err(error) => {
+                tracing::error!(%error, "an answer to a partner can't be written");
+                false
+            }
+        }
+    }
+
+    fn answer(self: &Arc<Self>, partner: &SystemId, text: &[u8], ends: &Ends<'_>) -> (Answer, bool) {
+        let version = serde_json::from_slice::<Message<serde_json::Value>>(text).map(|message| message.version);
+        if version.as_ref().is_ok_and(|version| *version != VERSION) {
+            let message =
+                format!("it speaks version {VERSION} of the link; update the older one of the two appliances");
+            return (refuse(FailureKind::Invalid, message), false);
+        }
+        let question = match serde_json::from_slice::<Message<Question>>(text) {
+            Ok(message) => message.body,
+            Err(error) => return (refuse(FailureKind::Invalid, format!("that makes no sense: {error}")), false),
+        };
+        match self.carry_out_question(partner, question, ends) {
+            Ok(Some(answer)) => (answer, true),
+            // After a stream that broke nobody knows where the next question begins.
+            Ok(None) => (refuse(FailureKind::Other, "the stream broke".to_owned()), false),
+            Err((error, goes_on)) => {
+                tracing::warn!(partner.id = %partner, %error, "a partner was refused");
+                (refuse(kind(&error), error.to_string()), goes_on)
+            }
+        }
+    }
+
+    fn carry_out_question(
+        self: &Arc<Self>,
+        partner: &SystemId,
+        question: Question,
+        ends: &Ends<'_>,
+    ) -> Result<Option<Answer>, (Error, bool)> {
+        let goes_on = |error: Error| (error, true);
+        let caller = Caller { user: format!("partner {partner}"), request_id: "link".to_owned() };
+        let new = matches!(question, Question::Hello | Question::Confirm | Question::Forget);
+        self.require_partner(partner, new).map_err(goes_on)?;
+        let done = |()| Answer::Done;
+        let answer = match question {
+            Question::Hello => self.hello(),
+            Question::Confirm => self.confirm_partner(partner).map(done),
+            Question::Forget => self.forget_partner(partner).map(done),
+            Question::CreateReplica(new) => self.create_replica(&caller, partner, new),
+            Question::EndRelationship { relationship, preserve } => {
+                self.end_relationship_for(&caller, partner, &relationship, preserve).map(done)
+            }
+            Question::State { relationship } => self.replica_state(partner, &relationship),
+            Question::Discard { relationship } => self.discard_delivery(partner, &relationship).map(done),
+            Question::Receive(delivery) => return self.receive_delivery(partner, &delivery, ends),
+        };
+        answer.map(Some).map_err(goes_on)
+    }
+
+    /// Fails for one that is no partner; `new`: one that is about to become one will do.
+    fn require_partner(&self, id: &SystemId, new: bool) -> Result<()> {
+        let row = self.catalog.read(|view| catalog::partner::find(view, id))?;
+        match row.map(|row| row.state) {
+            Some(RowState::Ready) => Ok(()),
+            Some(RowState::Creating) if new => Ok(()),
+            _ => Err(Error::not_found("partner", id)),
+        }
+    }
+
+    fn hello(&self) -> Result<Answer> {
+        Ok(Answer::Hello { id: self.id(), addresses: self.replication_addresses()? })
+    }
+
+    /// Where this appliance takes data.
+    pub(super) fn replication_addresses(&self) -> Result<Vec<std::net::IpAddr>> {
+        let networks = self.networks()?;
+        let offering = networks.iter().filter(|network| network.services.has(Service::Repl));
+        Ok(offering.flat_map(|network| network.interface.reachable()).collect())
+    }
+
+    /// A relationship that this partner may speak of.
+    pub(super) fn relationship_with(
+        &self,
+        partner: &SystemId,
+        id: &RelationshipId,
+    ) -> Result<catalog::relationship::RelationshipRow> {
+        let row = self.catalog.read(|view| catalog::relationship::find(view, id))?;
+        // One of another partner is as good as none: nobody learns what others have.
+        row.filter(|row| row.partner == *partner).ok_or_else(|| Error::not_found("relationship", id))
+    }
+}
+
+fn refuse(kind: FailureKind, message: String) -> Answer {
+    Answer::Failed { kind, message }
+}
+
+/// What an error means to a partner.
+pub(super) fn kind(error: &Error) -> FailureKind {
+    match error {
+        Error::NotFound { .. } => FailureKind::NotFound,
+        Error::Exists(_) => FailureKind::Exists,
+        Error::Busy(_) => FailureKind::Busy,
+        Error::NoSpace(_) | Error::System(os::Error { kind: Kind::NoSpace, .. }) => FailureKind::NoSpace,
+        Error::State(_) | Error::NotInitialized | Error::Contradiction(_) | Error::Forbidden(_) => FailureKind::State,
+        Error::Invalid(_) | Error::InvalidCandidate { .. } => FailureKind::Invalid,
+        Error::Partner(_) | Error::Catalog(_) | Error::System(_) => FailureKind::Other,
+    }
+}

@@ -1,0 +1,416 @@
+//! One session at work: attempts, until one comes to an end that lasts.
+
+use std::{
+    collections::BTreeMap,
+    sync::{PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Control,
+    plan::{Conflict, Facts, Interrupted, Plan, Point, Step, plan},
+    progress,
+    throttle::Limits,
+};
+use crate::{
+    catalog::{self, relationship::RelationshipRow, session::SessionRow, volume::VolumeRow},
+    engine::{
+        Engine,
+        link::{Conversation, Trouble, UNSTOPPABLE},
+        relationship_change::{bookmark_number, senseless},
+        snapshot::number_in,
+        volume::dataset_name,
+    },
+    error::{Error, Result},
+    os::{
+        link::{pump, widen},
+        stream::{Base, Sending},
+    },
+    types::{
+        Name, SessionId, SnapshotId, SystemId,
+        link::{Answer, Delivery, FailureKind, Question, ReplicaSnapshot},
+        names::DatasetName,
+        session::SessionStatus,
+    },
+};
+
+/// From one attempt to the next: first this, then twice as long each time, up to [`LONGEST`].
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+/// How much is moved at once.
+const PIECE: usize = 1 << 20;
+/// How long the partner gets to say why it takes no more.
+const LAST_WORDS: Duration = Duration::from_secs(20);
+/// How often limits are read again.
+const LIMITS: Duration = Duration::from_secs(1);
+
+/// What is known of the volume that is sent.
+struct Source {
+    volume: VolumeRow,
+    dataset: DatasetName,
+    partner: SystemId,
+    points: Vec<Point>,
+    /// Numbers of snapshots and bookmarks by guid.
+    numbers: BTreeMap<u64, SnapshotId>,
+}
+
+/// The end that a session came to.
+struct Arrived {
+    snapshot: SnapshotId,
+    name: Name,
+}
+
+impl Engine {
+    /// Brings a session to its end, unless the appliance stops before that.
+    pub(super) fn run_session(&self, id: SessionId, control: &Control) {
+        let outcome = self.try_session(id, control);
+        let written = match outcome {
+            Ok(Some(arrived)) => self.complete_session(id, control, arrived),
+            // It goes on at the next start.
+            Ok(None) => Ok(()),
+            Err(reason) => {
+                tracing::warn!(session.id = id.0, reason, "session failed");
+                self.fail_session(id, &reason)
+            }
+        };
+        if let Err(error) = written {
+            tracing::error!(session.id = id.0, %error, "the end of a session can't be written down; it is tried again at the next start");
+        }
+    }
+
+    /// `None` when the appliance stops; an error is the message of a session that failed.
+    fn try_session(&self, id: SessionId, control: &Control) -> Result<Option<Arrived>, String> {
+        let words = |error: Error| error.to_string();
+        self.update_session(id, |session| {
+            session.status = SessionStatus::Active;
+            session.started = session.started.or(Some(self.now()));
+            session.message = None;
+        })
+        .map_err(words)?;
+        let patience = Duration::from_secs(self.config.replication.retry_seconds);
+        let (mut since, mut pause, mut resumable) = (Instant::now(), FIRST, true);
+        loop {
+            let row = self.session_row(id).map_err(words)?;
+            let result = self.attempt(&row, control, resumable);
+            let sent = control.progress.take_sent();
+            self.update_session(id, |session| {
+                session.sent = Some(session.sent.unwrap_or(0) + sent).filter(|sent| *sent > 0);
+            })
+            .map_err(words)?;
+            if sent > 0 {
+                // It gets on, if slowly.
+                (since, pause) = (Instant::now(), FIRST);
+            }
+            let (trouble, resumed) = match result {
+                Ok(arrived) => return Ok(Some(arrived)),
+                Err(failure) => failure,
+            };
+            let why = match trouble {
+                Trouble::Stopped => return self.stopped(&row, control),
+                Trouble::Unreachable(why) | Trouble::Refused(FailureKind::Busy, why) => why,
+                // What was kept of an interrupted stream is of no use: once more without it.
+                Trouble::Refused(_, why) if resumed && resumable => {
+                    tracing::warn!(session.id = id.0, why, "an interrupted stream can't go on; it begins anew");
+                    resumable = false;
+                    continue;
+                }
+                Trouble::Refused(_, why) | Trouble::Unwelcome(why) => return Err(why),
+                Trouble::Local(error) => return Err(error.to_string()),
+            };
+            if since.elapsed() >= patience {
+                return Err(format!("given up after {} s without getting on: {why}", patience.as_secs()));
+            }
+            tracing::info!(session.id = id.0, why, "a session is interrupted");
+            control.progress.say(Some(format!("interrupted, trying again: {why}")));
+            if !self.pause(control, pause) {
+                return self.stopped(&row, control);
+            }
+            pause = (pause * 2).min(LONGEST);
+        }
+    }
+
+    /// False when it is to stop meanwhile.
+    fn pause(&self, control: &Control, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            if self.is_stopped(control) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(50).min(time));
+        }
+        !self.is_stopped(control)
+    }
+
+    fn is_stopped(&self, control: &Control) -> bool {
+        control.stop.load(Ordering::Acquire) || self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn stopped(&self, row: &SessionRow, control: &Control) -> Result<Option<Arrived>, String> {
+        if !control.stop.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        if control.discard.load(Ordering::Relaxed)
+            && let Err(error) = self.discard_remote(row)
+        {
+            tracing::warn!(session.id = row.session.id.0, %error, "what was received is still kept by the partner");
+        }
+        Err(control.reason.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn discard_remote(&self, row: &SessionRow) -> Result<()> {
+        let relationship = self.ready_relationship(&row.session.relationship)?;
+        let partner = self.ready_partner(&relationship.partner)?;
+        let question = Question::Discard { relationship: relationship.id };
+        self.ask_partner(&partner, &question).map(drop).map_err(|trouble| trouble.into_error(&partner))
+    }
+
+    fn complete_session(&self, id: SessionId, control: &Control, arrived: Arrived) -> Result<()> {
+        let row = self.session_row(id)?;
+        self.update_session(id, |session| {
+            let sent = session.sent.unwrap_or(0);
+            session.status = SessionStatus::Completed;
+            session.remote_snapshot = Some(arrived.snapshot);
+            session.remote_name = Some(arrived.name);
+            session.sent = Some(sent);
+            let seconds = session.started.map_or(0, |started| self.now().0 - started.0);
+            session.message = Some(format!("{} sent in {seconds} s", progress::bytes(sent as f64)));
+        })?;
+        tracing::info!(session.id = id.0, relationship.id = %control.relationship, "session completed");
+        // What the sessions before this one needed is needed no more; what can't be removed now is so after the next one.
+        let relationship = self.relationship_row(&row.session.relationship)?;
+        if let Err(error) = self.volume_row(relationship.volume).and_then(|volume| self.drop_bookmarks(&volume, None)) {
+            tracing::warn!(session.id = id.0, %error, "bookmarks that nobody needs could not be removed");
+        }
+        Ok(())
+    }
+
+    /// Also tells whether it was the rest of an interrupted stream that made trouble.
+    fn attempt(&self, row: &SessionRow, control: &Control, resumable: bool) -> Result<Arrived, (Trouble, bool)> {
+        let fresh = |trouble: Trouble| (trouble, false);
+        let stop = || self.is_stopped(control);
+        let relationship = self.ready_relationship(&row.session.relationship).map_err(|error| fresh(error.into()))?;
+        let source = self.source(&relationship).map_err(|error| fresh(error.into()))?;
+        let partner = self.ready_partner(&relationship.partner).map_err(|error| fresh(error.into()))?;
+        let conversation = self.open_link(&partner, &stop).map_err(fresh)?;
+        let address = conversation.address.clone();
+        self.update_session(row.session.id, |session| session.address = Some(address))
+            .map_err(|error| fresh(error.into()))?;
+        let question = Question::State { relationship: relationship.id.clone() };
+        let answer = conversation.ask(&question, &stop).map_err(fresh)?;
+        let Answer::State { snapshots, token, .. } = answer else {
+            return Err(fresh(senseless(&relationship.partner).into()));
+        };
+        let facts = Facts {
+            wanted: row.guid.unwrap_or(0),
+            source: source.points.clone(),
+            replica: snapshots.iter().map(|snapshot| snapshot.guid).collect(),
+            interrupted: token.as_deref().filter(|_| resumable).and_then(|token| self.interrupted(token)),
+            has_token: token.is_some(),
+        };
+        let (discard, steps) = match plan(&facts) {
+            Plan::UpToDate => return there_already(&snapshots, facts.wanted).map_err(fresh),
+            Plan::Conflict(conflict) => {
+                return Err(fresh(Trouble::Refused(FailureKind::State, describe(&conflict, row, &snapshots))));
+            }
+            Plan::Send { discard, steps } => (discard, steps),
+        };
+        if discard {
+            let question = Question::Discard { relationship: relationship.id.clone() };
+            conversation.ask(&question, &stop).map_err(fresh)?;
+        }
+        let mut arrived = Err(fresh(senseless(&relationship.partner).into()));
+        for step in steps {
+            let resumed = matches!(step, Step::Resume { .. });
+            let sent = self.send_step(row, control, &source, &conversation, step, token.as_deref());
+            arrived = Ok(sent.map_err(|trouble| (trouble, resumed))?);
+        }
+        arrived
+    }
+
+    fn source(&self, relationship: &RelationshipRow) -> Result<Source> {
+        let volume = self.ready_volume(relationship.volume)?;
+        self.require_readable(volume.pool)?;
+        self.own_dataset(&volume)?;
+        let dataset = dataset_name(&volume)?;
+        let mut source = Source {
+            volume,
+            dataset,
+            partner: relationship.partner.clone(),
+            points: Vec::new(),
+            numbers: BTreeMap::new(),
+        };
+        let ours = Some(self.snapshot_mark());
+        for facts in self.zfs.snapshots(&source.dataset)?.iter().filter(|facts| facts.mark == ours) {
+            if let Some(number) = number_in(&facts.name) {
+                let (guid, transaction) = (facts.guid, facts.transaction);
+                source.points.push(Point { guid, transaction, is_bookmark: false });
+                source.numbers.insert(guid, number);
+            }
+        }
+        for facts in self.zfs.bookmarks(&source.dataset)? {
+            if let Some(number) = bookmark_number(&facts.name) {
+                let (guid, transaction) = (facts.guid, facts.transaction);
+                source.points.push(Point { guid, transaction, is_bookmark: true });
+                source.numbers.entry(guid).or_insert(number);
+            }
+        }
+        Ok(source)
+    }
+
+    /// What a token says that fits this side; one that can't be read is as good as none.
+    fn interrupted(&self, token: &str) -> Option<Interrupted> {
+        match self.zfs.read_token(token) {
+            Ok(facts) => Some(Interrupted { guid: facts.guid, base: facts.base }),
+            Err(error) => {
+                tracing::warn!(%error, "what an interrupted stream left can't be read");
+                None
+            }
+        }
+    }
+
+    fn send_step(
+        &self,
+        row: &SessionRow,
+        control: &Control,
+        source: &Source,
+        conversation: &Conversation,
+        step: Step,
+        token: Option<&str>,
+    ) -> Result<Arrived, Trouble> {
+        let wanted = row.guid.unwrap_or(0);
+        let (to, base) = match step {
+            Step::Full => (wanted, None),
+            Step::Incremental { from } => (wanted, Some(from.guid)),
+            Step::Resume { to, base } => (to, base),
+        };
+        let number = |guid: u64| source.numbers.get(&guid).copied().ok_or_else(|| Error::not_found("snapshot", guid));
+        let snapshot = source.dataset.snapshot(number(to)?);
+        let sending = match (step, token) {
+            (Step::Resume { .. }, Some(token)) => Sending::Rest { token: token.to_owned() },
+            (Step::Incremental { from }, _) => {
+                let number = number(from.guid)?;
+                let base = match from.is_bookmark {
+                    true => Base::Bookmark(source.dataset.bookmark(number)),
+                    false => Base::Snapshot(source.dataset.snapshot(number)),
+                };
+                Sending::Snapshot { snapshot: snapshot.clone(), base: Some(base) }
+            }
+            _ => Sending::Snapshot { snapshot: snapshot.clone(), base: None },
+        };
+        // Before anything is sent: whatever happens to the snapshot from now on, what comes next can build on it.
+        self.zfs.bookmark(&snapshot, &source.dataset.bookmark(number(to)?))?;
+        let total = self.zfs.stream_size(&sending)?;
+        let delivery = Delivery {
+            relationship: row.session.relationship.clone(),
+            guid: to,
+            name: self.name_there(row, number(to)?)?,
+            base,
+            resume: matches!(step, Step::Resume { .. }),
+        };
+        let stop = || self.is_stopped(control);
+        match conversation.ask(&Question::Receive(delivery), &stop)? {
+            Answer::Ready => {}
+            _ => return Err(senseless(&source.partner).into()),
+        }
+        control.progress.begin(total);
+        self.send_stream(control, source, conversation, &sending)?;
+        control.progress.say(Some("waiting for the partner to finish".to_owned()));
+        match conversation.answer(None, &stop)? {
+            Answer::Received { snapshot, name } => Ok(Arrived { snapshot, name }),
+            _ => Err(senseless(&source.partner).into()),
+        }
+    }
+
+    /// Name that the snapshot shall have on the replica.
+    fn name_there(&self, row: &SessionRow, snapshot: SnapshotId) -> Result<Name> {
+        let session = &row.session;
+        if session.local_snapshot != Some(snapshot) {
+            return Ok(self.snapshot_row(snapshot)?.name);
+        }
+        let name = session.remote_name.as_ref().or(session.local_name.as_ref());
+        name.cloned().ok_or_else(|| Error::not_found("snapshot", snapshot))
+    }
+
+    fn send_stream(
+        &self,
+        control: &Control,
+        source: &Source,
+        conversation: &Conversation,
+        sending: &Sending,
+    ) -> Result<(), Trouble> {
+        let stop = || self.is_stopped(control);
+        let stream = self.zfs.send(sending)?;
+        let output = &conversation.link.output;
+        widen(&stream.output);
+        widen(output);
+        let (mut limits, mut read) = (self.limits(&source.partner)?, Instant::now());
+        loop {
+            match pump(&stream.output, output, limits.piece(PIECE), &stop) {
+                Ok(0) => break,
+                Ok(count) => {
+                    control.progress.add(count);
+                    let wait = self.throttle.count(&source.partner, limits, count);
+                    if !wait.is_zero() && !self.pause(control, wait) {
+                        stream.process.kill();
+                        return Err(Trouble::Stopped);
+                    }
+                }
+                Err(error) => {
+                    stream.process.kill();
+                    if stop() {
+                        return Err(Trouble::Stopped);
+                    }
+                    // The link is gone, or the partner has closed it: perhaps it has said why.
+                    let words = conversation.answer(Some(LAST_WORDS), UNSTOPPABLE);
+                    return Err(words.err().unwrap_or_else(|| Trouble::Unreachable(error.to_string())));
+                }
+            }
+            if read.elapsed() >= LIMITS {
+                (limits, read) = (self.limits(&source.partner)?, Instant::now());
+            }
+        }
+        Ok(stream.process.wait().map_err(|error| {
+            tracing::warn!(volume.id = source.volume.id.0, %error, "zfs send failed");
+            error
+        })?)
+    }
+
+    fn limits(&self, partner: &SystemId) -> Result<Limits> {
+        self.catalog.read(|view| {
+            let row = catalog::partner::find(view, partner)?;
+            let overall = catalog::partner::preferences(view)?.rate_limit;
+            Ok(Limits { partner: row.and_then(|row| row.rate_limit), overall })
+        })
+    }
+}
+
+fn there_already(snapshots: &[ReplicaSnapshot], guid: u64) -> Result<Arrived, Trouble> {
+    let found = snapshots.iter().find(|snapshot| snapshot.guid == guid).and_then(|snapshot| snapshot.known.clone());
+    let (snapshot, name) = found.ok_or_else(|| {
+        let why = "the snapshot is on the replica, but the partner's catalog does not know it".to_owned();
+        Trouble::Refused(FailureKind::State, why)
+    })?;
+    Ok(Arrived { snapshot, name })
+}
+
+fn describe(conflict: &Conflict, row: &SessionRow, snapshots: &[ReplicaSnapshot]) -> String {
+    let local = row.session.local_snapshot.map_or_else(|| "?".to_owned(), |snapshot| snapshot.to_string());
+    match conflict {
+        Conflict::Gone => format!("snapshot {local} was deleted before it was sent"),
+        Conflict::NothingInCommon => {
+            "the replica has no snapshot in common with the volume any longer; delete the relationship and make a new one \
+             to send everything anew"
+                .to_owned()
+        }
+        Conflict::Newer(guids) => {
+            let named = snapshots.iter().filter(|snapshot| guids.contains(&snapshot.guid));
+            let names: Vec<&str> = named.take(10).map(|snapshot| snapshot.zfs_name.as_str()).collect();
+            format!(
+                "the replica has snapshots that did not come from here, after the last one in common: {}; if nobody needs \
+                 them, destroy them on the partner",
+                names.join(", ")
+            )
+        }
+        Conflict::Older => format!("the replica has a snapshot that is younger than {local}, so that can't follow"),
+    }
+}

@@ -1,0 +1,193 @@
+//! What goes through a link: texts with their length before them, and streams, which are moved and not copied.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, SpliceFFlags, fcntl, splice},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::{read, write},
+};
+
+use super::{Error, Kind, Result};
+
+/// How often one that waits looks whether it is to stop.
+const LOOK: u16 = 100;
+/// What a pipe holds at most: the kernel's limit for all but root.
+const PIPE_BYTES: i32 = 1 << 20;
+
+/// Whether the wait is to end.
+pub type Stop<'a> = &'a dyn Fn() -> bool;
+
+fn stopped(action: &str) -> Error {
+    Error::new(Kind::Other, action, "it was told to stop")
+}
+
+/// Waits until something can be done with `fd`, at most until `deadline`.
+fn wait(fd: BorrowedFd<'_>, what: PollFlags, action: &str, deadline: Option<Instant>, stop: Stop<'_>) -> Result<()> {
+    loop {
+        if stop() {
+            return Err(stopped(action));
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(Error::new(Kind::TimedOut, action, "nothing came in time"));
+        }
+        match poll(&mut [PollFd::new(fd, what)], PollTimeout::from(LOOK)) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(Error::io(action, &error.into())),
+        }
+    }
+}
+
+/// Writes a text.
+pub fn write_text(to: impl AsFd, text: &[u8], stop: Stop<'_>) -> Result<()> {
+    let action = "writing to the link";
+    let long = || Error::new(Kind::Other, action, "the text is too long");
+    let length = u32::try_from(text.len()).map_err(|_| long())?;
+    let all = [&length.to_be_bytes()[..], text].concat();
+    let mut rest = &all[..];
+    while !rest.is_empty() {
+        wait(to.as_fd(), PollFlags::POLLOUT, action, None, stop)?;
+        // No more than what a pipe takes at once when it is ready.
+        let piece = &rest[..rest.len().min(nix::libc::PIPE_BUF)];
+        match write(to.as_fd(), piece) {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(error) => return Err(Error::io(action, &error.into())),
+        }
+    }
+    Ok(())
+}
+
+/// Reads a text of at most `most` bytes, and not one byte that comes after it; `None` when the other side has closed
+/// the link before it. `TimedOut` when it does not come within `limit`.
+pub fn read_text(from: impl AsFd, most: usize, limit: Option<Duration>, stop: Stop<'_>) -> Result<Option<Vec<u8>>> {
+    let action = "reading from the link";
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    let mut length = [0; 4];
+    match fill(from.as_fd(), &mut length, action, deadline, stop)? {
+        0 => return Ok(None),
+        4 => {}
+        _ => return Err(Error::new(Kind::Other, action, "it ended within a text")),
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length > most {
+        return Err(Error::new(Kind::Denied, action, format!("a text of {length} bytes is longer than {most}")));
+    }
+    let mut text = vec![0; length];
+    if fill(from.as_fd(), &mut text, action, deadline, stop)? < length {
+        return Err(Error::new(Kind::Other, action, "it ended within a text"));
+    }
+    Ok(Some(text))
+}
+
+fn fill(
+    from: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    action: &str,
+    deadline: Option<Instant>,
+    stop: Stop<'_>,
+) -> Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        wait(from, PollFlags::POLLIN, action, deadline, stop)?;
+        match read(from, &mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(error) => return Err(Error::io(action, &error.into())),
+        }
+    }
+    Ok(filled)
+}
+
+/// Makes a pipe as large as it may be, so that fewer calls move more. One that stays small is only slower.
+pub fn widen(pipe: impl AsFd) {
+    if let Err(error) = fcntl(pipe.as_fd(), FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)) {
+        tracing::debug!(%error, "a pipe keeps its size");
+    }
+}
+
+/// Moves up to `most` bytes from one pipe into another (`splice(2)`), and tells how many; 0 when there are no more.
+pub fn pump(from: impl AsFd, to: impl AsFd, most: usize, stop: Stop<'_>) -> Result<usize> {
+    let action = "sending a stream";
+    loop {
+        wait(from.as_fd(), PollFlags::POLLIN, action, None, stop)?;
+        wait(to.as_fd(), PollFlags::POLLOUT, action, None, stop)?;
+        let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
+        match splice(from.as_fd(), None, to.as_fd(), None, most, flags) {
+            Ok(count) => return Ok(count),
+            Err(Errno::EINTR) => {}
+            // It may have no room for what is there in one piece yet.
+            Err(Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => return Err(Error::io(action, &error.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEVER: Stop<'static> = &|| false;
+    const SOON: Option<Duration> = Some(Duration::from_secs(5));
+
+    #[test]
+    fn texts_come_as_they_went() {
+        let (reading, writing) = nix::unistd::pipe().unwrap();
+        let long = vec![7; 100_000];
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                write_text(&writing, b"{}", NEVER).unwrap();
+                write_text(&writing, &long, NEVER).unwrap();
+                drop(writing);
+            });
+            assert_eq!(read_text(&reading, 10, SOON, NEVER).unwrap().unwrap(), b"{}");
+            assert_eq!(read_text(&reading, 100_000, SOON, NEVER).unwrap().unwrap(), long);
+            assert_eq!(read_text(&reading, 10, SOON, NEVER).unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_short_or_late_is_an_error() {
+        let (reading, writing) = nix::unistd::pipe().unwrap();
+        write_text(&writing, &[0; 11], NEVER).unwrap();
+        assert_eq!(read_text(&reading, 10, SOON, NEVER).unwrap_err().kind, Kind::Denied);
+        let (reading, writing) = nix::unistd::pipe().unwrap();
+        assert_eq!(read_text(&reading, 10, Some(Duration::ZERO), NEVER).unwrap_err().kind, Kind::TimedOut);
+        assert!(read_text(&reading, 10, SOON, &|| true).is_err());
+        write(&writing, &[0, 0, 0, 9, 1]).unwrap();
+        drop(writing);
+        assert_eq!(read_text(&reading, 10, SOON, NEVER).unwrap_err().kind, Kind::Other);
+    }
+
+    #[test]
+    fn streams_are_moved_whole() {
+        let ((reading, writing), (taking, giving)) = (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::io::Write::write_all(&mut std::fs::File::from(writing), &bytes).unwrap();
+            });
+            let reader = scope.spawn(|| {
+                let mut all = Vec::new();
+                std::io::Read::read_to_end(&mut std::fs::File::from(taking), &mut all).unwrap();
+                all
+            });
+            widen(&giving);
+            let mut moved = 0;
+            loop {
+                match pump(&reading, &giving, 1 << 20, NEVER).unwrap() {
+                    0 => break,
+                    count => moved += count,
+                }
+            }
+            drop(giving);
+            assert_eq!((moved, reader.join().unwrap()), (bytes.len(), bytes.clone()));
+        });
+    }
+}

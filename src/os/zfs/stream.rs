@@ -1,0 +1,189 @@
+//! Streams and bookmarks, by `zfs send`, `zfs receive` and `zfs bookmark`: libzfs_core has no resumable receive that
+//! leaves an interrupted one to be seen, and what these cost is nothing beside a session.
+
+use std::{os::fd::OwnedFd, process::Stdio, sync::Arc};
+
+use super::{OpenZfs, messages};
+use crate::{
+    os::{
+        Datasets, Error, Kind, Result,
+        process::{Process, Stream},
+        stream::{BookmarkFacts, Receiving, Sending, Streams, TokenFacts},
+    },
+    types::names::{BookmarkName, DatasetName, SnapshotName},
+};
+
+impl Streams for OpenZfs {
+    fn bookmarks(&self, dataset: &DatasetName) -> Result<Vec<BookmarkFacts>> {
+        let command = self.zfs(["list", "-Hp", "-d", "1", "-t", "bookmark", "-o", "name,guid,createtxg"]);
+        let command = command.arg(dataset.as_str());
+        let action = command.to_string();
+        let mut bookmarks = command
+            .output(messages::zfs)?
+            .lines()
+            .map(|line| {
+                bookmark(line).ok_or_else(|| Error::new(Kind::Other, &*action, format!("unreadable: {line:?}")))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        bookmarks.sort_by_key(|bookmark| bookmark.transaction);
+        Ok(bookmarks)
+    }
+
+    fn bookmark(&self, snapshot: &SnapshotName, name: &BookmarkName) -> Result<()> {
+        match self.zfs(["bookmark", snapshot.as_str(), name.as_str()]).output(messages::zfs) {
+            Err(error) if error.kind == Kind::Exists => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    fn destroy_bookmark(&self, name: &BookmarkName) -> Result<()> {
+        match self.zfs(["destroy", name.as_str()]).output(messages::zfs) {
+            Err(error) if error.kind == Kind::Missing => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    fn receive_token(&self, dataset: &DatasetName) -> Result<Option<String>> {
+        let command = self.zfs(["get", "-Hp", "-o", "value", "receive_resume_token", dataset.as_str()]);
+        let token = command.output(messages::zfs)?.trim().to_owned();
+        Ok(Some(token).filter(|token| token != "-"))
+    }
+
+    fn read_token(&self, token: &str) -> Result<TokenFacts> {
+        let action = "reading a receive token";
+        if !is_token(token) {
+            return Err(Error::new(Kind::Other, action, "it has characters that no token has"));
+        }
+        // It fails when the snapshot is gone, but has told by then what the token says.
+        let output = self.zfs(["send", "-nvP", "-t", token]).run()?;
+        facts(&output.text()).ok_or_else(|| Error::new(Kind::Other, action, output.stderr))
+    }
+
+    fn discard_receive(&self, dataset: &DatasetName) -> Result<()> {
+        if self.receive_token(dataset)?.is_none() {
+            return Ok(());
+        }
+        self.zfs(["receive", "-A", dataset.as_str()]).output(messages::zfs).map(drop)
+    }
+
+    fn stream_size(&self, sending: &Sending) -> Result<u64> {
+        let command = self.zfs(["send", "-nP"]).args(flags(sending)?);
+        let action = command.to_string();
+        let text = command.output(messages::zfs)?;
+        let size = text.lines().find_map(|line| line.strip_prefix("size")?.trim().parse().ok());
+        size.ok_or_else(|| Error::new(Kind::Other, action, format!("it did not tell a size: {text:?}")))
+    }
+
+    fn send(&self, sending: &Sending) -> Result<Stream> {
+        let command = self.zfs(["send"]).args(flags(sending)?);
+        let running = command.start(Stdio::null(), Stdio::piped(), messages::zfs)?;
+        let (_, output) = running.pipes();
+        let output = output.ok_or_else(|| Error::new(Kind::Other, "zfs send", "it has no output"))?;
+        Ok(Stream { output, process: Arc::new(running) })
+    }
+
+    fn receive(&self, receiving: &Receiving, input: OwnedFd) -> Result<Arc<dyn Process>> {
+        // -s: what came before an interruption is kept; -u: not mounted.
+        let whole = receiving.whole.then_some("-F");
+        let command = self.zfs(["receive", "-s", "-u"]).args(whole).arg(receiving.snapshot.as_str());
+        Ok(Arc::new(command.start(Stdio::from(input), Stdio::null(), messages::zfs)?))
+    }
+
+    fn is_blank(&self, dataset: &DatasetName) -> Result<bool> {
+        let missing = || Error::new(Kind::Missing, format!("reading {dataset}"), "there is no such dataset");
+        let facts = self.dataset(dataset)?.ok_or_else(missing)?;
+        if matches!(facts.kind, crate::os::DatasetKind::Zvol { .. }) || !self.snapshots(dataset)?.is_empty() {
+            return Ok(false);
+        }
+        let folder = self.mount_point(dataset)?;
+        let entries = std::fs::read_dir(&folder);
+        Ok(entries.map_err(|error| Error::io(format!("reading {folder}"), &error))?.next().is_none())
+    }
+
+    fn set_replica(&self, dataset: &DatasetName, replica: bool) -> Result<()> {
+        let missing = || Error::new(Kind::Missing, format!("reading {dataset}"), "there is no such dataset");
+        let is_filesystem =
+            matches!(self.dataset(dataset)?.ok_or_else(missing)?.kind, crate::os::DatasetKind::Filesystem { .. });
+        if replica {
+            // Before the properties, so that setting them has nothing to mount anew.
+            self.unmount_dataset(dataset)?;
+        }
+        let readonly = if replica { "on" } else { "off" };
+        let mut values = vec![format!("readonly={readonly}")];
+        values.extend(is_filesystem.then(|| format!("canmount={}", if replica { "noauto" } else { "on" })));
+        self.zfs(["set", "-u"]).args(values).arg(dataset.as_str()).output(messages::zfs)?;
+        if replica { Ok(()) } else { self.mount_dataset(dataset) }
+    }
+}
+
+/// Flags of `zfs send`, with what is to be sent.
+fn flags(sending: &Sending) -> Result<Vec<String>> {
+    match sending {
+        // The token knows the flags that the stream began with.
+        Sending::Rest { token } if is_token(token) => Ok(vec!["-t".to_owned(), token.clone()]),
+        Sending::Rest { .. } => {
+            Err(Error::new(Kind::Other, "zfs send -t", "the token has characters that no token has"))
+        }
+        Sending::Snapshot { snapshot, base } => {
+            let mut flags: Vec<String> = ["-L", "-c", "-e"].map(str::to_owned).into();
+            if let Some(base) = base {
+                flags.extend(["-i".to_owned(), base.as_str().to_owned()]);
+            }
+            flags.push(snapshot.as_str().to_owned());
+            Ok(flags)
+        }
+    }
+}
+
+/// `1-11b6a3f1d6-100-789c...`: it comes from the partner, and goes into an argv.
+fn is_token(text: &str) -> bool {
+    text.len() < 16 << 10
+        && text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+fn bookmark(line: &str) -> Option<BookmarkFacts> {
+    let mut fields = line.split('\t');
+    let name = fields.next()?.to_owned();
+    Some(BookmarkFacts { name, guid: fields.next()?.parse().ok()?, transaction: fields.next()?.parse().ok()? })
+}
+
+/// What `zfs send -nvP -t` prints: `	toguid = 0xd1c5...`.
+fn facts(text: &str) -> Option<TokenFacts> {
+    let value = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)?.trim().strip_prefix("= "));
+    let number = |key: &str| u64::from_str_radix(value(key)?.strip_prefix("0x")?, 16).ok();
+    Some(TokenFacts {
+        name: value("toname")?.to_owned(),
+        guid: number("toguid")?,
+        base: number("fromguid").filter(|guid| *guid != 0),
+        bytes: number("bytes")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_told_from_options() {
+        assert!(is_token("1-11b6a3f1d6-100-789c636064000310a500c4ec50360710e72765a5269730301c"));
+        for bad in ["", "-R", "x", "1 2", "1;2", "1\n2"] {
+            assert!(!is_token(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_token_says_is_read() {
+        let text = "resume token contents:\nnvlist version: 0\n\tfromguid = 0x9c\n\tobject = 0x2\n\toffset = 0x1e00000\n\
+                    \tbytes = 0x1d7a950\n\ttoguid = 0xd1c5f0e6d2b8a3f4\n\ttoname = vpool1/fs2@snap3\n\tembedok = 1\n\
+                    full\tvpool1/fs2@snap3\t104902376\nsize\t104902376\n";
+        let expected = TokenFacts {
+            name: "vpool1/fs2@snap3".to_owned(),
+            guid: 0xd1c5_f0e6_d2b8_a3f4,
+            base: Some(0x9c),
+            bytes: 0x1d7_a950,
+        };
+        assert_eq!(facts(text), Some(expected));
+        assert_eq!(facts("cannot resume send: invalid token"), None);
+    }
+}
