@@ -68,7 +68,7 @@ impl Engine {
             None => self.roomiest_pool()?,
         };
         let _guard = self.locks.acquire(vec![Key::Within(pool)], "a new replica")?;
-        self.require_readable(pool)?;
+        self.require_imported(pool)?;
         if let (VolumeType::Lun, Some(bytes)) = (new.volume_type, new.size) {
             self.require_fits(pool, bytes)?;
         }

@@ -40,7 +40,7 @@ impl Limits {
 
 impl Throttle {
     /// Counts a piece, and tells how long to wait before the next one.
-    pub fn count(&self, partner: &SystemId, limits: Limits, bytes: usize) -> Duration {
+    pub(super) fn count(&self, partner: &SystemId, limits: Limits, bytes: usize) -> Duration {
         self.count_at(Instant::now(), partner, limits, bytes)
     }
 

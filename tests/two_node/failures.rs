@@ -1,0 +1,178 @@
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use vsnap::{
+    error::Error,
+    os::fake::Stopped,
+    types::{
+        selection::Selection,
+        session::{SessionRequest, SessionStatus},
+    },
+};
+
+use crate::node::{Pair, caller};
+
+#[test]
+fn a_partner_that_stays_away_fails_the_session_and_the_next_one_goes_on() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    pair.a.sync(&relationship);
+    pair.a.write(volume, b"two");
+    *pair.weather.down.lock().unwrap() = true;
+    let message = pair.a.fail(&relationship);
+    assert!(message.contains("given up after 3 s") && message.contains("timed out"), "{message}");
+    *pair.weather.down.lock().unwrap() = false;
+    pair.a.sync(&relationship);
+    assert_eq!(pair.b.read(pair.replica(&relationship)).as_deref(), Some(&b"two"[..]));
+    let error = {
+        *pair.weather.down.lock().unwrap() = true;
+        pair.a.engine().delete_relationship(&caller(), &relationship, false, false).unwrap_err()
+    };
+    assert!(matches!(error, Error::Partner(_)), "{error:?}");
+    assert_eq!(pair.a.engine().relationships(&Selection::default()).unwrap().1, 1);
+    pair.a.engine().delete_relationship(&caller(), &relationship, false, true).unwrap();
+    assert_eq!(pair.b.stored("SELECT count(*) FROM relationship"), 1, "its side stays as it is");
+}
+
+#[test]
+fn strangers_on_the_replica_are_left_alone_and_told() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    pair.a.sync(&relationship);
+    let replica = pair.b.dataset(pair.replica(&relationship));
+    pair.b.os.world().add_strange_snapshot(&format!("{replica}@byhand")).unwrap();
+    pair.a.write(volume, b"two");
+    let message = pair.a.fail(&relationship);
+    assert!(message.contains("byhand") && message.contains("destroy them"), "{message}");
+    assert!(pair.b.os.world().snapshot(&format!("{replica}@byhand")).is_ok());
+    pair.b.os.world().dataset_mut(&replica).unwrap().snapshots.pop();
+    pair.a.sync(&relationship);
+    // Written by hand, past the read-only property.
+    pair.b.os.world().dataset_mut(&replica).unwrap().replica = false;
+    pair.b.os.world().write(&replica, b"by hand").unwrap();
+    pair.a.write(volume, b"three");
+    let message = pair.a.fail(&relationship);
+    assert!(message.contains("modified"), "{message}");
+    assert_eq!(pair.b.os.world().read(&replica).as_deref(), Some(&b"by hand"[..]), "nothing was rolled back");
+}
+
+#[test]
+fn foreign_snapshots_and_bookmarks_of_the_volume_confuse_nobody() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    let dataset = pair.a.dataset(volume);
+    pair.a.os.world().add_strange_snapshot(&format!("{dataset}@syncoid_1")).unwrap();
+    pair.a.sync(&relationship);
+    pair.a.os.world().add_strange_snapshot(&format!("{dataset}@syncoid_2")).unwrap();
+    pair.a.write(volume, b"two");
+    pair.a.sync(&relationship);
+    assert_eq!(pair.b.read(pair.replica(&relationship)).as_deref(), Some(&b"two"[..]));
+    assert!(pair.a.os.world().snapshot(&format!("{dataset}@syncoid_1")).is_ok());
+}
+
+#[test]
+fn a_snapshot_that_is_deleted_in_the_queue_fails_its_session_alone() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    pair.a.sync(&relationship);
+    pair.a.write(volume, b"two");
+    *pair.weather.down.lock().unwrap() = true;
+    let session = pair.a.start_session(&relationship);
+    let snapshot = pair.a.engine().session(session).unwrap().local_snapshot.unwrap();
+    pair.a.engine().delete_snapshot(&caller(), snapshot).unwrap();
+    *pair.weather.down.lock().unwrap() = false;
+    let session = pair.a.wait(session);
+    assert_eq!(session.status, SessionStatus::Failed);
+    assert!(session.message.as_ref().unwrap().contains("was deleted before it was sent"), "{session:?}");
+    pair.a.sync(&relationship);
+}
+
+#[test]
+fn a_full_pool_there_is_told_and_room_mends_it() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    let pool = format!("vpool{}", pair.pool_b);
+    pair.b.os.world().full(&pool, true).unwrap();
+    let message = pair.a.fail(&relationship);
+    assert!(message.contains("pool is full"), "{message}");
+    pair.b.os.world().full(&pool, false).unwrap();
+    pair.a.sync(&relationship);
+}
+
+#[test]
+fn a_stop_of_either_side_in_the_middle_is_no_end() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    let slow = vsnap::types::partner::PartnerUpdate { rate_limit: Some(Some(100_000)), ..Default::default() };
+    pair.a.engine().update_partner(&caller(), &pair.b.id(), &slow).unwrap();
+    let session = pair.a.start_session(&relationship);
+    std::thread::sleep(Duration::from_millis(800));
+    pair.a.stop();
+    pair.a.start();
+    assert!(!pair.a.engine().session(session).unwrap().status.is_over());
+    std::thread::sleep(Duration::from_millis(800));
+    pair.b.stop();
+    pair.b.start();
+    let session = pair.a.wait(session);
+    assert_eq!(session.status, SessionStatus::Completed, "{session:?}");
+    assert!(session.sent.unwrap() < 700_000, "{session:?}");
+    assert_eq!(pair.b.read(pair.replica(&relationship)).as_deref(), Some(&b"one"[..]));
+}
+
+/// Kills the daemon of one side at each step of a replication, and sees that afterwards nothing is half, and the next
+/// session works.
+fn sweep(kill_primary: bool) {
+    let mut step = 0;
+    loop {
+        let pair = Pair::new();
+        let volume = pair.a.make_filesystem("data", pair.pool_a);
+        pair.a.write(volume, b"one");
+        let victim = if kill_primary { &pair.a } else { &pair.b };
+        victim.os.stop_at(Some(step));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let id = pair.a.engine().create_relationship(&caller(), volume, pair.a.request(&pair.b))?.id;
+            let session = pair.a.engine().create_session(&caller(), &id, SessionRequest::default())?.id;
+            pair.a.wait(session);
+            Ok::<_, Error>(())
+        }));
+        if let Err(panic) = &outcome {
+            let expected = panic.is::<Stopped>() || panic.downcast_ref::<String>().is_some();
+            assert!(expected, "step {step}: another panic");
+        }
+        let ended = victim.os.steps() <= step;
+        victim.os.stop_at(None);
+        victim.forget();
+        victim.start();
+        for _ in 0..2 {
+            pair.a.engine().upkeep().unwrap();
+            pair.b.engine().upkeep().unwrap();
+        }
+        let when = format!("step {step}, primary {kill_primary}");
+        for node in [&pair.a, &pair.b] {
+            assert_eq!(node.stored("SELECT count(*) FROM operation WHERE state = 'running'"), 0, "{when}");
+            assert_eq!(node.stored("SELECT count(*) FROM relationship WHERE state <> 'ready'"), 0, "{when}");
+        }
+        let ids: Vec<_> =
+            pair.a.engine().relationships(&Selection::default()).unwrap().0.into_iter().map(|row| row.id).collect();
+        let theirs: Vec<_> =
+            pair.b.engine().relationships(&Selection::default()).unwrap().0.into_iter().map(|row| row.id).collect();
+        assert_eq!(ids, theirs, "{when}: whole or not at all, on both");
+        let id = ids.first().cloned().unwrap_or_else(|| pair.a.replicate(volume, &pair.b));
+        pair.a.write(volume, b"two");
+        pair.a.sync(&id);
+        assert_eq!(pair.b.read(pair.replica(&id)).as_deref(), Some(&b"two"[..]), "{when}");
+        let open = pair.a.stored("SELECT count(*) FROM session WHERE status IN ('PENDING', 'ACTIVE')");
+        assert_eq!((open, pair.b.stored("SELECT count(*) FROM delivery")), (0, 0), "{when}");
+        assert!(pair.b.engine().report().unwrap().findings.is_empty(), "{when}");
+        if ended {
+            return;
+        }
+        step += 1;
+    }
+}
+
+#[test]
+fn the_primary_may_be_killed_at_each_step() {
+    sweep(true);
+}
+
+#[test]
+fn the_replica_may_be_killed_at_each_step() {
+    sweep(false);
+}
