@@ -69,7 +69,8 @@ fn draw(drawn: Option<(Progress, bool)>, session: &Value) -> (Progress, bool) {
         }
         View::Waiting(note) => {
             let text = format!("{name} {note}");
-            let spinner = drawn.filter(|(_, is_bar)| !is_bar).map_or_else(|| Progress::spinner(""), |(it, _)| it);
+            let spinner =
+                drawn.filter(|(_, is_bar)| !is_bar).map_or_else(|| Progress::spinner(text.clone()), |(it, _)| it);
             spinner.say(text);
             (spinner, false)
         }
