@@ -208,6 +208,7 @@ mod tests {
             (Error::State("no".into()), "InvalidStateError", 409),
             (Error::NotInitialized, "NotInitializedError", 409),
             (Error::NoSpace("full".into()), "NoSpaceError", 507),
+            (Error::Partner("gone".into()), "PartnerError", 502),
             (Error::Forbidden("no".into()), "ForbiddenError", 403),
             (Error::Contradiction("odd".into()), "InvalidStateError", 409),
             (system(Kind::Busy), "BusyError", 409),

@@ -24,9 +24,13 @@ mod lookup;
 mod network;
 pub mod openapi;
 mod operation;
+mod partner;
+mod partner_request;
 mod pool;
 mod pool_status;
+mod relationship;
 pub mod server;
+mod session;
 mod share;
 mod share_request;
 mod snapshot;
@@ -87,6 +91,16 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(host::show, host::update, host::act, host::delete))
         .routes(routes!(host::map))
         .routes(routes!(host::unmap))
+        .routes(routes!(partner::preferences, partner::set_preferences))
+        .routes(routes!(partner::list, partner::create))
+        .routes(routes!(partner::pair))
+        .routes(routes!(partner::show, partner::update, partner::delete))
+        .routes(routes!(relationship::list_of_volume, relationship::create))
+        .routes(routes!(relationship::list))
+        .routes(routes!(relationship::show, relationship::delete))
+        .routes(routes!(session::create))
+        .routes(routes!(session::list))
+        .routes(routes!(session::show, session::act))
 }
 
 /// Settings of the router.

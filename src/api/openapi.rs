@@ -96,6 +96,9 @@ fn complete(document: &mut Value) {
         { "name": "snapshot", "description": "Snapshots of volumes" },
         { "name": "share", "description": "Filesystems that clients reach over NFS or SMB" },
         { "name": "host", "description": "Storage clients and what is mapped to them" },
+        { "name": "partner", "description": "Other appliances that volumes are replicated to and from" },
+        { "name": "relationship", "description": "Volumes and their replicas on partners" },
+        { "name": "session", "description": "Snapshots on their way to a replica" },
         { "name": "operation", "description": "What the appliance is doing and has done" },
     ]);
     let components = &mut document["components"];
@@ -125,8 +128,10 @@ fn complete_operation(method: &str, operation: &mut Value) {
     let looks_up = takes("path") || parameters.iter().any(|parameter| parameter["name"] == "id");
     let changes = method != "get";
     let tag = operation["tags"][0].as_str().unwrap_or_default();
-    // Deletion works on a full pool, too; accounts, interfaces and disks are not stored there.
-    let stores = changes && method != "delete" && !["user", "network", "disk"].contains(&tag);
+    // Deletion works on a full pool, too; accounts, interfaces, disks and partners are not stored there.
+    let stores = changes && method != "delete" && !["user", "network", "disk", "partner"].contains(&tag);
+    // What a partner has to agree to; its properties here are changed without it.
+    let asks_partner = changes && method != "put" && ["partner", "relationship", "session"].contains(&tag);
     let applies = [
         (400, has_body || takes("query")),
         (401, true),
@@ -137,6 +142,7 @@ fn complete_operation(method: &str, operation: &mut Value) {
         (413, has_body),
         (429, true),
         (500, true),
+        (502, asks_partner),
         (507, stores),
     ];
     for (status, _) in applies.into_iter().filter(|(_, applies)| *applies) {
@@ -288,7 +294,7 @@ mod tests {
                 assert!(operation["responses"]["401"].is_object() && operation["responses"]["200"].is_object());
             }
         }
-        assert_eq!(ids.len(), 55);
+        assert_eq!(ids.len(), 72);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{fmt, ops::RangeInclusive};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::ToSchema;
 
-use crate::types::{Epoch, HostId, Invalid, PoolId, ShareId, SnapshotId, VolumeId};
+use crate::types::{Epoch, HostId, Invalid, PoolId, SessionId, ShareId, SnapshotId, VolumeId};
 
 /// A whole number as the contract has it: a decimal string in answers; in requests a JSON number means the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
@@ -57,7 +57,7 @@ macro_rules! decimal_from_inside {
         }
     )*};
 }
-decimal_from_inside!(PoolId VolumeId SnapshotId ShareId HostId Epoch);
+decimal_from_inside!(PoolId VolumeId SnapshotId ShareId HostId SessionId Epoch);
 
 impl Serialize for Decimal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

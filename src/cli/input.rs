@@ -8,6 +8,25 @@ pub fn size(text: &str) -> Result<u64, String> {
     parse_size::Config::new().with_binary().parse_size(text).map_err(fault)
 }
 
+/// A rate in bytes a second, with the units of [`size`], or none for no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(pub Option<u64>);
+
+impl Rate {
+    /// As the API takes it, which has 0 for no limit.
+    pub fn parameter(self) -> String {
+        self.0.unwrap_or(0).to_string()
+    }
+}
+
+/// A rate: `50M`, or `none`.
+pub fn rate(text: &str) -> Result<Rate, String> {
+    if text == "none" {
+        return Ok(Rate(None));
+    }
+    size(text).map(|bytes| Rate(Some(bytes).filter(|bytes| *bytes > 0))).map_err(|error| format!("{error}, or none"))
+}
+
 /// When a snapshot expires, in seconds since the epoch: `30d` from now, through the day of `2026-12-31`, at
 /// `2026-12-31T18:00`, or the seconds themselves.
 pub fn expiry(text: &str) -> Result<i64, String> {
@@ -63,6 +82,16 @@ mod tests {
         for bad in ["", "-1", "G", "10 apples", "99999999E", "1,5T"] {
             assert!(size(bad).unwrap_err().ends_with("write a size like 10G, 1.5T or 1073741824"), "{bad}");
         }
+    }
+
+    #[test]
+    fn rates_are_sizes_or_none() {
+        let cases = [("50M", Some(50 << 20)), ("none", None), ("0", None), ("1048576", Some(1 << 20))];
+        for (text, bytes) in cases {
+            assert_eq!(rate(text), Ok(Rate(bytes)), "{text}");
+        }
+        assert!(rate("fast").unwrap_err().ends_with("or none"));
+        assert_eq!((Rate(None).parameter(), Rate(Some(7)).parameter()), ("0".to_owned(), "7".to_owned()));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! | what `--json` prints | [`json`] |
 //! | tables, sizes and dates for people, and from them | [`table`], [`human`], [`input`] |
 //! | questions and passwords | [`prompt`] |
-//! | spinner and bar; following a long operation | [`progress`], `operation` |
+//! | spinner and bar; following a long operation, or a session | [`progress`], `operation`, `session_watch` |
 //! | man pages and shell completions | [`pages`] |
 
 pub mod client;
@@ -24,12 +24,16 @@ mod network;
 mod operation;
 pub mod output;
 pub mod pages;
+mod partner;
 mod pool;
 mod pool_action;
 mod pool_show;
 mod pool_status;
 pub mod progress;
 pub mod prompt;
+mod relationship;
+mod session;
+mod session_watch;
 mod share;
 mod snapshot;
 mod snapshot_action;
@@ -53,7 +57,7 @@ use failure::Result;
 use output::Output;
 use prompt::Prompt;
 
-const ABOUT: &str = "Drive a vSnap appliance: pools, volumes, snapshots, disks, users.";
+const ABOUT: &str = "Drive a vSnap appliance: pools, volumes, snapshots, shares, luns, replication.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -120,6 +124,15 @@ enum Noun {
     /// iSCSI target ports
     #[command(subcommand, arg_required_else_help = true, after_help = target::EXAMPLES)]
     Target(target::Verb),
+    /// Other appliances that volumes are replicated to and from
+    #[command(subcommand, arg_required_else_help = true, after_help = partner::EXAMPLES)]
+    Partner(partner::Verb),
+    /// Volumes and their replicas on partners
+    #[command(subcommand, arg_required_else_help = true, after_help = relationship::EXAMPLES)]
+    Relationship(relationship::Verb),
+    /// Snapshots on their way to a replica
+    #[command(subcommand, arg_required_else_help = true, after_help = session::EXAMPLES)]
+    Session(session::Verb),
     /// Print a completion script for a shell
     #[command(after_help = pages::COMPLETION_EXAMPLES)]
     Completions(pages::Completions),
@@ -178,6 +191,9 @@ fn run(cli: Cli) -> Result {
         Noun::Network(verb) => verb.run(&session),
         Noun::Host(verb) => verb.run(&session),
         Noun::Target(verb) => verb.run(&session),
+        Noun::Partner(verb) => verb.run(&session),
+        Noun::Relationship(verb) => verb.run(&session),
+        Noun::Session(verb) => verb.run(&session),
         Noun::Completions(_) | Noun::Man(_) => Ok(()),
     }
 }

@@ -31,6 +31,11 @@ impl Progress {
         Progress(bar)
     }
 
+    /// What stands beside the spinner from now on.
+    pub fn say(&self, message: String) {
+        self.0.set_message(message);
+    }
+
     /// Moves the bar to `percent`, with a `note` after it.
     pub fn set(&self, percent: u64, note: String) {
         self.0.set_position(percent);

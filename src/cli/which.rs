@@ -10,6 +10,7 @@ use super::{
     failure::{Failure, Result},
     json,
 };
+use crate::types::{SystemId, partner::Address};
 
 /// A kind of object that has an id and a name.
 pub(super) trait Noun: std::fmt::Debug + Clone + Send + Sync + 'static {
@@ -17,10 +18,17 @@ pub(super) trait Noun: std::fmt::Debug + Clone + Send + Sync + 'static {
     const NOUN: &'static str;
     /// What stands for one in the help.
     const PLACEHOLDER: &'static str;
+    /// The member of the API that people call it by.
+    const NAME: &'static str = "name";
 
     /// Whether this can be an id; what can't is not asked for as one.
     fn may_be_id(key: &str) -> bool {
         is_number(key)
+    }
+
+    /// A name as the appliance keeps it.
+    fn kept_name(name: &str) -> String {
+        name.to_owned()
     }
 
     /// The object that is meant when none was named.
@@ -99,6 +107,25 @@ impl Noun for Share {
     const PLACEHOLDER: &'static str = "SHARE";
 }
 
+/// Partners, which people call by their address.
+#[derive(Debug, Clone)]
+pub(super) struct Partner;
+
+impl Noun for Partner {
+    const NOUN: &'static str = "partner";
+    const PLACEHOLDER: &'static str = "PARTNER";
+    const NAME: &'static str = "address";
+
+    fn may_be_id(key: &str) -> bool {
+        is_hex_id(key)
+    }
+
+    fn kept_name(name: &str) -> String {
+        // What is no address is no partner's either; the appliance says so.
+        Address::new("partner", name).map_or_else(|_| name.to_owned(), String::from)
+    }
+}
+
 /// The object that a command is about.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -124,7 +151,7 @@ impl<N: Noun> Which<N> {
         match (&self.key, &self.id, &self.name) {
             (Some(key), _, _) => find::<N>(client, key),
             (_, Some(id), _) => by::<N>(client, "id", id)?.ok_or_else(|| missing::<N>(id)),
-            (_, _, Some(name)) => by::<N>(client, "name", name)?.ok_or_else(|| missing::<N>(name)),
+            (_, _, Some(name)) => by::<N>(client, N::NAME, &N::kept_name(name))?.ok_or_else(|| missing::<N>(name)),
             (None, None, None) => N::unnamed(client),
         }
     }
@@ -167,7 +194,7 @@ pub(super) struct Found {
 impl Found {
     /// What an answer of the API describes.
     pub(super) fn new<N: Noun>(value: &Value) -> Self {
-        Found { id: json::text(value, "id"), name: json::text(value, "name"), noun: N::NOUN }
+        Found { id: json::text(value, "id"), name: json::text(value, N::NAME), noun: N::NOUN }
     }
 
     /// Its path in the API.
@@ -183,7 +210,7 @@ pub(super) fn find<N: Noun>(client: &Client, key: &str) -> Result<Found> {
     {
         return Ok(found);
     }
-    by::<N>(client, "name", key)?.ok_or_else(|| missing::<N>(key))
+    by::<N>(client, N::NAME, &N::kept_name(key))?.ok_or_else(|| missing::<N>(key))
 }
 
 /// The snapshot of `volume` with this id, or else with this name.
@@ -200,6 +227,11 @@ pub(super) fn find_snapshot_of(client: &Client, volume: &Found, key: &str) -> Re
     })
 }
 
+/// Whether this can be the id of a partner or relationship.
+pub(super) fn is_hex_id(key: &str) -> bool {
+    key.parse::<SystemId>().is_ok()
+}
+
 fn is_number(key: &str) -> bool {
     key.parse::<u64>().is_ok_and(|number| i64::try_from(number).is_ok())
 }
@@ -208,9 +240,11 @@ fn by<N: Noun>(client: &Client, member: &str, key: &str) -> Result<Option<Found>
     match client.find(&format!("/api/{}", N::NOUN), &[(member, key)]) {
         Err(failure) if failure.is_not_found() => Ok(None),
         Err(failure) => Err(failure),
-        Ok(answer) => match json::items(&answer, &format!("{}s", N::NOUN)) {
-            [] => Ok(Some(Found::new::<N>(&answer))),
-            several => Err(ambiguous::<N>(key, several)),
+        Ok(answer) => match answer[format!("{}s", N::NOUN)].as_array().map(Vec::as_slice) {
+            None => Ok(Some(Found::new::<N>(&answer))),
+            Some([]) => Ok(None),
+            Some([one]) => Ok(Some(Found::new::<N>(one))),
+            Some(several) => Err(ambiguous::<N>(key, several)),
         },
     }
 }
@@ -221,7 +255,10 @@ fn missing<N: Noun>(key: &str) -> Failure {
 
 fn ambiguous<N: Noun>(key: &str, several: &[Value]) -> Failure {
     const SHOWN: usize = 5;
-    let text = |it: &Value| format!("{} (volume {})", json::text(it, "id"), json::text(it, "parent_id"));
+    let text = |it: &Value| match it["parent_id"].as_str() {
+        Some(volume) => format!("{} (volume {volume})", json::text(it, "id")),
+        None => json::text(it, "id"),
+    };
     let mut ids: Vec<_> = several.iter().take(SHOWN).map(text).collect();
     if several.len() > SHOWN {
         ids.push(format!("{} more", several.len() - SHOWN));

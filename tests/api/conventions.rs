@@ -135,11 +135,13 @@ async fn before_init_everything_can_be_seen_and_little_changed() {
     let appliance = Appliance::new();
     assert_eq!(appliance.get("/api/system").await.ok()["init_status"], "Not Initialized");
     assert_eq!(appliance.get("/api/pool").await.ok(), json!({ "pools": [], "total": 0 }));
-    for name in ["volumes", "snapshots", "operations"] {
+    for name in ["volumes", "snapshots", "operations", "partners", "relationships", "sessions"] {
         let list = appliance.get(&format!("/api/{}", name.trim_end_matches('s'))).await.ok();
         assert_eq!(list, json!({ name: [], "total": 0 }));
     }
-    for path in ["/api/user", "/api/network", "/api/target", "/api/disk", "/api/system/stats"] {
+    for path in
+        ["/api/user", "/api/network", "/api/target", "/api/disk", "/api/system/stats", "/api/system/replication"]
+    {
         appliance.get(path).await.ok();
     }
     // Also before anything is said about the body.
@@ -158,6 +160,15 @@ async fn before_init_everything_can_be_seen_and_little_changed() {
         ("PUT", "/api/snapshot/1"),
         ("POST", "/api/snapshot/1"),
         ("DELETE", "/api/snapshot/1"),
+        ("PUT", "/api/system/replication"),
+        ("POST", "/api/partner"),
+        ("POST", "/api/partner/pairing"),
+        ("PUT", "/api/partner/1"),
+        ("DELETE", "/api/partner/1?force=no"),
+        ("POST", "/api/volume/1/relationship"),
+        ("DELETE", "/api/relationship/1?force=no"),
+        ("POST", "/api/relationship/1/session"),
+        ("POST", "/api/session/1"),
     ] {
         let answer = appliance.send(request(method, path, "")).await;
         assert_eq!((answer.status, answer.error()), (409, "NotInitializedError"), "{method} {path}");

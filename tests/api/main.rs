@@ -9,6 +9,7 @@ mod failures;
 mod hosts;
 mod networks;
 mod numbers;
+mod replication_input;
 mod resources;
 mod scale;
 mod server;

@@ -5,6 +5,7 @@
 mod hosts;
 mod networks;
 mod remote;
+mod replication;
 mod shares;
 mod snapshots;
 mod stub;
@@ -20,12 +21,26 @@ use serde_json::{Value, json};
 
 use stub::{Answers, Stub};
 
-const NOUNS: [&str; 9] = ["system", "user", "disk", "pool", "volume", "snapshot", "network", "host", "target"];
+const NOUNS: [&str; 13] = [
+    "system",
+    "user",
+    "disk",
+    "pool",
+    "volume",
+    "snapshot",
+    "share",
+    "network",
+    "host",
+    "target",
+    "partner",
+    "relationship",
+    "session",
+];
 
 /// The program, without what the caller's environment would add.
 fn vsnap() -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("vsnap"));
-    for name in ["VSNAP_PASSWORD", "VSNAP_INSECURE", "COLUMNS"] {
+    for name in ["VSNAP_PASSWORD", "VSNAP_REMOTE_PASSWORD", "VSNAP_INSECURE", "COLUMNS"] {
         command.env_remove(name);
     }
     command.env("TZ", "UTC").timeout(Duration::from_secs(30));
