@@ -131,7 +131,8 @@ fn complete_operation(method: &str, operation: &mut Value) {
     // Deletion works on a full pool, too; accounts, interfaces, disks and partners are not stored there.
     let stores = changes && method != "delete" && !["user", "network", "disk", "partner"].contains(&tag);
     // What a partner has to agree to; its properties here are changed without it.
-    let asks_partner = changes && method != "put" && ["partner", "relationship", "session"].contains(&tag);
+    let asks_partner = changes && method != "put" && ["partner", "relationship", "session"].contains(&tag)
+        || method == "delete" && ["volume", "pool"].contains(&tag);
     let applies = [
         (400, has_body || takes("query")),
         (401, true),

@@ -87,6 +87,8 @@ pub(super) struct IntroductionOfThis {
     public_key: String,
     /// The keys by which its SSH server is known, in the same form.
     host_keys: Vec<String>,
+    /// Addresses of its interfaces with service `repl`.
+    addresses: Vec<String>,
 }
 
 impl From<Introduction> for IntroductionOfThis {
@@ -98,6 +100,7 @@ impl From<Introduction> for IntroductionOfThis {
             ssh_port: own.ssh_port,
             public_key: own.public_key.into(),
             host_keys: own.host_keys.into_iter().map(String::from).collect(),
+            addresses: own.addresses.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -78,7 +78,13 @@ pub(super) struct IntroductionOfOther {
     public_key: String,
     /// The keys by which its SSH server is known, in the same form.
     host_keys: Vec<String>,
+    /// Addresses of its interfaces with service `repl`.
+    #[serde(default)]
+    addresses: Vec<String>,
 }
+
+/// Most addresses of one appliance.
+const MAX_ADDRESSES: usize = 256;
 
 /// Most host keys of one appliance; OpenSSH makes three.
 const MAX_HOST_KEYS: usize = 16;
@@ -167,6 +173,13 @@ impl TryFrom<IntroductionOfOther> for Introduction {
         let host_key = |(at, key): (usize, &String)| {
             PublicKey::new(key).map_err(|invalid| Invalid::new(format!("host_keys[{at}]"), invalid.message))
         };
+        if body.addresses.len() > MAX_ADDRESSES {
+            return Err(Invalid::new("addresses", format!("are more than {MAX_ADDRESSES}")).into());
+        }
+        let address = |(at, text): (usize, &String)| {
+            let fault = |_| Invalid::new(format!("addresses[{at}]"), format!("{text:?} is no IP address"));
+            text.parse().map_err(fault)
+        };
         Ok(Introduction {
             id: body.id.parse()?,
             address: Address::new("address", &body.address)?,
@@ -174,6 +187,7 @@ impl TryFrom<IntroductionOfOther> for Introduction {
             ssh_port: port("ssh_port", body.ssh_port)?,
             public_key: PublicKey::new(&body.public_key)?,
             host_keys: body.host_keys.iter().enumerate().map(host_key).collect::<Result<_, _>>()?,
+            addresses: body.addresses.iter().enumerate().map(address).collect::<Result<_, _>>()?,
         })
     }
 }

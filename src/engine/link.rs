@@ -54,7 +54,7 @@ impl Trouble {
                     FailureKind::Busy => Error::Busy(message),
                     FailureKind::NoSpace => Error::NoSpace(message),
                     FailureKind::NotFound | FailureKind::State | FailureKind::Invalid => Error::State(message),
-                    FailureKind::Other => Error::Partner(message),
+                    FailureKind::Broken | FailureKind::Other => Error::Partner(message),
                 }
             }
             Trouble::Local(error) => error,

@@ -81,8 +81,8 @@ impl Engine {
         };
         match self.carry_out_question(partner, question, ends) {
             Ok(Some(answer)) => (answer, true),
-            // After a stream that broke nobody knows where the next question begins.
-            Ok(None) => (refuse(FailureKind::Other, "the stream broke".to_owned()), false),
+            // Nobody knows where the next question would begin.
+            Ok(None) => (refuse(FailureKind::Broken, "the stream ended too early".to_owned()), false),
             Err((error, goes_on)) => {
                 tracing::warn!(partner.id = %partner, %error, "a partner was refused");
                 (refuse(kind(&error), error.to_string()), goes_on)

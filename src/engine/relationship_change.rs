@@ -12,7 +12,7 @@ use crate::{
     },
     error::{Error, Result},
     types::{
-        Invalid, Name, PoolId, RelationshipId, SnapshotId, SystemId, VolumeId,
+        Name, PoolId, RelationshipId, SnapshotId, SystemId, VolumeId,
         link::{Answer, FailureKind, NewReplica, Question},
         relationship::{Relationship, RelationshipRequest, Role},
         volume::VolumeType,
@@ -28,9 +28,8 @@ impl Engine {
         request: RelationshipRequest,
     ) -> Result<Relationship> {
         let RelationshipRequest { partner, remote_pool, remote_name, reuse } = request;
-        let unknown = |_| Invalid::new("partner_id", format!("there is no partner {partner}; add it first"));
         let row = self.volume_row(volume)?;
-        let partner_row = self.ready_partner(&partner).map_err(unknown)?;
+        let partner_row = self.ready_partner(&partner)?;
         let _guard = self.locks.acquire(vec![Key::Within(row.pool), Key::Volume(volume)], "a new relationship")?;
         let row = self.ready_volume(volume)?;
         if row.volume_type == VolumeType::FileBackedLun {
@@ -110,7 +109,9 @@ impl Engine {
         {
             let question = Question::EndRelationship { relationship: relationship.clone(), preserve: reuse };
             match self.ask_partner(&partner, &question) {
-                Err(trouble @ Trouble::Unreachable(_)) => return Err(trouble.into_error(&partner)),
+                Err(trouble @ (Trouble::Unreachable(_) | Trouble::Refused(FailureKind::Busy, _))) => {
+                    return Err(trouble.into_error(&partner));
+                }
                 Err(trouble) => {
                     let error = trouble.into_error(&partner);
                     tracing::warn!(relationship.id = %relationship, %error, "the partner kept a replica that failed");
@@ -160,6 +161,9 @@ impl Engine {
         preserve: bool,
         tell: Option<bool>,
     ) -> Result<()> {
+        if row.state == RowState::Creating {
+            return Err(Error::Busy(format!("relationship {} is still being made", row.id)));
+        }
         self.end_sessions_of(&row.id, "the relationship was removed")?;
         self.end_delivery(&row.id);
         let keys = vec![Key::Within(row.pool), Key::Volume(row.volume)];

@@ -286,7 +286,15 @@ impl Engine {
         self.deliveries().insert(row.id.clone(), Arc::clone(&process));
         let received = process.wait();
         self.deliveries().remove(&row.id);
-        received.map_err(|error| late(failed(error)))?;
+        if let Err(error) = received {
+            tracing::warn!(relationship.id = %row.id, %error, "a stream was not received");
+            // It was cut, or ended by one that takes its place.
+            let broken = ["incomplete stream", "failed to read from stream", "a signal ended it"];
+            if broken.iter().any(|text| error.detail.contains(text)) {
+                return Ok(None);
+            }
+            return Err(late(failed(error)));
+        }
         self.settle_deliveries(&row).map_err(late)?;
         let rows = self.catalog.read(|view| catalog::snapshot::of_volume(view, row.volume));
         let rows = rows.map_err(|error: crate::catalog::Error| late(error.into()))?;

@@ -181,6 +181,8 @@ pub enum FailureKind {
     Invalid,
     /// No space left.
     NoSpace,
+    /// The stream ended too early; what came of it is kept.
+    Broken,
     /// Anything else.
     Other,
 }

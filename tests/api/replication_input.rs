@@ -51,6 +51,7 @@ async fn appliance() -> Appliance {
                 ssh_port: 22,
                 public_key: Some(PublicKey::new(KEY).unwrap()),
                 host_keys: vec![PublicKey::new(KEY).unwrap()],
+                addresses: Vec::new(),
                 rate_limit: None,
                 created: now,
                 updated: now,
@@ -315,6 +316,7 @@ async fn bad_introductions_change_nothing() {
         ("host_keys", "[7]", "host_keys[0]"),
         ("host_keys", &bad_host_keys, "host_keys[1]"),
         ("host_keys", &many, "host_keys"),
+        ("addresses", "[\"host\"]", "addresses[0]"),
     ];
     for (member, value, named) in cases {
         let body = with(&good, member, Some(value));
@@ -432,7 +434,6 @@ async fn what_is_not_there_cannot_be_seen() {
 }
 
 #[tokio::test]
-#[ignore = "the engine cannot do it yet"]
 async fn what_is_not_there_cannot_be_changed() {
     let (partner, relationship) = (format!("/api/partner/{NOBODY}"), format!("/api/relationship/{NOBODY}"));
     let session = format!("/api/relationship/{NOBODY}/session");

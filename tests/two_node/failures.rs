@@ -1,6 +1,6 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use vsnap::{
@@ -124,11 +124,13 @@ fn sweep(kill_primary: bool) {
         let volume = pair.a.make_filesystem("data", pair.pool_a);
         pair.a.write(volume, b"one");
         let victim = if kill_primary { &pair.a } else { &pair.b };
-        victim.os.stop_at(Some(step));
+        victim.os.stop_from(step);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let id = pair.a.engine().create_relationship(&caller(), volume, pair.a.request(&pair.b))?.id;
             let session = pair.a.engine().create_session(&caller(), &id, SessionRequest::default())?.id;
-            pair.a.wait(session);
+            while victim.os.steps() <= step && !pair.a.engine().session(session)?.status.is_over() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             Ok::<_, Error>(())
         }));
         if let Err(panic) = &outcome {
@@ -136,9 +138,15 @@ fn sweep(kill_primary: bool) {
             assert!(expected, "step {step}: another panic");
         }
         let ended = victim.os.steps() <= step;
-        victim.os.stop_at(None);
         victim.forget();
+        victim.os.stop_at(None);
         victim.start();
+        let open = "SELECT count(*) FROM session WHERE status IN ('PENDING', 'ACTIVE')";
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while pair.a.stored(open) > 0 {
+            assert!(Instant::now() < deadline, "step {step}: a session has no end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         for _ in 0..2 {
             pair.a.engine().upkeep().unwrap();
             pair.b.engine().upkeep().unwrap();
@@ -152,7 +160,8 @@ fn sweep(kill_primary: bool) {
             pair.a.engine().relationships(&Selection::default()).unwrap().0.into_iter().map(|row| row.id).collect();
         let theirs: Vec<_> =
             pair.b.engine().relationships(&Selection::default()).unwrap().0.into_iter().map(|row| row.id).collect();
-        assert_eq!(ids, theirs, "{when}: whole or not at all, on both");
+        let journal: Vec<_> = pair.a.journal();
+        assert_eq!(ids, theirs, "{when}: whole or not at all, on both: {journal:?}");
         let id = ids.first().cloned().unwrap_or_else(|| pair.a.replicate(volume, &pair.b));
         pair.a.write(volume, b"two");
         pair.a.sync(&id);

@@ -13,7 +13,7 @@ use vsnap::{
     config::Config,
     engine::{Caller, Engine, System},
     os::{
-        Error, Kind, Peers, Result,
+        self, Error, Kind, Peers,
         fake::{FakeOs, Wire},
         peers::Contact,
     },
@@ -83,7 +83,12 @@ impl Node {
 
     /// As after a sudden end: nothing of the engine is left.
     pub fn forget(&self) {
-        self.engine.lock().unwrap().take();
+        let engine = Arc::downgrade(&self.engine.lock().unwrap().take().expect("the node is down"));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while engine.upgrade().is_some() {
+            assert!(Instant::now() < deadline, "a thread goes on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub fn id(&self) -> SystemId {
@@ -159,6 +164,14 @@ impl Node {
         session.message.unwrap()
     }
 
+    /// Every operation with its end, for messages.
+    pub fn journal(&self) -> Vec<String> {
+        let catalog = rusqlite::Connection::open(self.folder.path().join("catalog.sqlite")).unwrap();
+        let query = "SELECT verb || ' of ' || subject || ': ' || state || ' ' || coalesce(message, '') FROM operation";
+        let mut statement = catalog.prepare(query).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
     pub fn stored(&self, query: &str) -> i64 {
         let catalog = rusqlite::Connection::open(self.folder.path().join("catalog.sqlite")).unwrap();
         catalog.query_row(query, [], |row| row.get(0)).unwrap()
@@ -201,7 +214,7 @@ fn fault(detail: &str) -> Error {
 }
 
 impl Network {
-    fn find(&self, address: &Address) -> Result<Arc<Engine>> {
+    fn find(&self, address: &Address) -> os::Result<Arc<Engine>> {
         let found = self.nodes.iter().find(|node| node.address == *address).ok_or_else(|| fault("no route to host"))?;
         match *self.control.down.lock().unwrap() {
             true => Err(fault("connection timed out")),
@@ -211,7 +224,7 @@ impl Network {
 }
 
 impl Wire for Network {
-    fn introduce(&self, request: &PartnerRequest, introduction: &Introduction) -> Result<Introduction> {
+    fn introduce(&self, request: &PartnerRequest, introduction: &Introduction) -> os::Result<Introduction> {
         let engine = self.find(&request.remote_address)?;
         if (request.user.as_str(), request.password.expose()) != (USER, PASSWORD) {
             return Err(Error::new(Kind::Denied, "introducing", "401: wrong user or password"));
@@ -222,7 +235,7 @@ impl Wire for Network {
         answer.map_err(|error| fault(&error.to_string()))
     }
 
-    fn serve(&self, contact: &Contact, key: &PublicKey, input: OwnedFd, output: OwnedFd) -> Result<()> {
+    fn serve(&self, contact: &Contact, key: &PublicKey, input: OwnedFd, output: OwnedFd) -> os::Result<()> {
         let engine = self.find(&contact.address)?;
         let far = self.nodes.iter().find(|node| node.address == contact.address).unwrap();
         let refused = |detail: &str| Err(Error::new(Kind::Denied, "ssh", detail));

@@ -116,8 +116,7 @@ fn what_was_received_is_discarded_on_request() {
 #[test]
 fn many_relationships_share_the_workers_and_none_is_forgotten() {
     let pair = Pair::new();
-    let update =
-        PreferencesUpdate { parallel_sessions: Some(3), session_history: Some(25), ..PreferencesUpdate::default() };
+    let update = PreferencesUpdate { parallel_sessions: Some(3), ..PreferencesUpdate::default() };
     pair.a.engine().set_replication_preferences(&caller(), &update).unwrap();
     let mut started = Vec::new();
     let mut relationships = Vec::new();
@@ -140,6 +139,8 @@ fn many_relationships_share_the_workers_and_none_is_forgotten() {
         let selection = Selection { filters: vec![filter], ..Selection::default() };
         assert_eq!(pair.a.engine().sessions(&selection).unwrap().1, 2);
     }
+    let update = PreferencesUpdate { session_history: Some(25), ..PreferencesUpdate::default() };
+    pair.a.engine().set_replication_preferences(&caller(), &update).unwrap();
     pair.a.sync(&relationships[0].1);
     let all = pair.a.engine().sessions(&Selection::default()).unwrap().1;
     assert_eq!(all, 26, "25 that were over, and the one since");

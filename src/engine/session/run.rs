@@ -39,6 +39,8 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 /// How much is moved at once.
 const PIECE: usize = 1 << 20;
+/// An attempt that sent so many bytes got on, so that patience begins anew.
+const GETS_ON: u64 = 1 << 20;
 /// How long the partner gets to say why it takes no more.
 const LAST_WORDS: Duration = Duration::from_secs(20);
 /// How often limits are read again.
@@ -97,8 +99,7 @@ impl Engine {
                 session.sent = Some(session.sent.unwrap_or(0) + sent).filter(|sent| *sent > 0);
             })
             .map_err(words)?;
-            if sent > 0 {
-                // It gets on, if slowly.
+            if sent >= GETS_ON {
                 (since, pause) = (Instant::now(), FIRST);
             }
             let (trouble, resumed) = match result {
@@ -107,7 +108,7 @@ impl Engine {
             };
             let why = match trouble {
                 Trouble::Stopped => return self.stopped(&row, control),
-                Trouble::Unreachable(why) | Trouble::Refused(FailureKind::Busy, why) => why,
+                Trouble::Unreachable(why) | Trouble::Refused(FailureKind::Busy | FailureKind::Broken, why) => why,
                 // What was kept of an interrupted stream is of no use: once more without it.
                 Trouble::Refused(_, why) if resumed && resumable => {
                     tracing::warn!(session.id = id.0, why, "an interrupted stream can't go on; it begins anew");

@@ -218,7 +218,13 @@ impl Datasets for FakeOs {
 
     fn note_snapshot(&self, name: &SnapshotName, notes: &BTreeMap<String, String>) -> Result<()> {
         self.effect("note_snapshot", |world| {
-            world.snapshot_mut(name.as_str())?.notes.extend(notes.clone());
+            let snapshot = world.snapshot_mut(name.as_str())?;
+            for (note, value) in notes {
+                match note.as_str() {
+                    "vsnap:id" => snapshot.mark = Some(Mark::read(value.as_str())),
+                    _ => drop(snapshot.notes.insert(note.clone(), value.clone())),
+                }
+            }
             Ok(())
         })
     }

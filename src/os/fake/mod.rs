@@ -19,7 +19,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -47,6 +47,7 @@ pub struct FakeOs {
     refusals: Mutex<HashMap<&'static str, Error>>,
     steps: AtomicUsize,
     stop_at: AtomicUsize,
+    stopped_for_good: AtomicBool,
     clock: AtomicI64,
     password_checks: AtomicUsize,
     wire: Mutex<Option<Arc<dyn Wire>>>,
@@ -74,6 +75,7 @@ impl FakeOs {
             refusals: Mutex::default(),
             steps: AtomicUsize::new(0),
             stop_at: AtomicUsize::new(usize::MAX),
+            stopped_for_good: AtomicBool::new(false),
             clock: AtomicI64::new(1_800_000_000),
             password_checks: AtomicUsize::new(0),
             wire: Mutex::default(),
@@ -116,7 +118,14 @@ impl FakeOs {
     /// Stops (panics with [`Stopped`]) at the `step`th step from now, counted from 0; `None` never.
     pub fn stop_at(&self, step: Option<usize>) {
         self.steps.store(0, Ordering::Relaxed);
+        self.stopped_for_good.store(false, Ordering::Relaxed);
         self.stop_at.store(step.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// As [`FakeOs::stop_at`], and at every step after it: for work that has several threads.
+    pub fn stop_from(&self, step: usize) {
+        self.stop_at(Some(step));
+        self.stopped_for_good.store(true, Ordering::Relaxed);
     }
 
     /// Steps since [`FakeOs::stop_at`].
@@ -126,7 +135,8 @@ impl FakeOs {
 
     /// A place where the process may end: before, within and after each effect and each commit of the catalog.
     pub fn step(&self) {
-        if self.steps.fetch_add(1, Ordering::Relaxed) == self.stop_at.load(Ordering::Relaxed) {
+        let (step, stop) = (self.steps.fetch_add(1, Ordering::Relaxed), self.stop_at.load(Ordering::Relaxed));
+        if step == stop || step > stop && self.stopped_for_good.load(Ordering::Relaxed) {
             std::panic::panic_any(Stopped);
         }
     }

@@ -72,7 +72,8 @@ impl Peers for FakeOs {
         self.check_refusal("connect")?;
         let pipe = || nix::unistd::pipe().map_err(|error| Error::io("pipe", &error.into()));
         let ((their_input, output), (input, their_output)) = (pipe()?, pipe()?);
-        self.wire()?.serve(contact, &self.public_key()?, their_input, their_output)?;
-        Ok(Link { input, output, process: super::stream::idle() })
+        // As with SSH, what is wrong shows when the link is read.
+        let served = self.wire()?.serve(contact, &self.public_key()?, their_input, their_output);
+        Ok(Link { input, output, process: super::stream::ended(served) })
     }
 }

@@ -379,7 +379,7 @@ impl Streams for FakeOs {
     }
 }
 
-/// A process that nothing happens in.
-pub(super) fn idle() -> Arc<dyn Process> {
-    FakeProcess::new(Arc::default(), || Ok(()))
+/// A process that comes to this end.
+pub(super) fn ended(result: Result<()>) -> Arc<dyn Process> {
+    FakeProcess::new(Arc::default(), || result)
 }
