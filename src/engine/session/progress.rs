@@ -80,7 +80,7 @@ fn describe(stream: &Stream, now: Instant) -> String {
     let seconds = now.saturating_duration_since(since).as_secs_f64().max(0.001);
     let rate = (stream.sent - before) as f64 / seconds;
     // The estimate may be a little short.
-    let percent = if stream.total == 0 { 0 } else { (stream.sent.saturating_mul(100) / stream.total).min(99) };
+    let percent = stream.sent.saturating_mul(100).checked_div(stream.total).unwrap_or(0).min(99);
     let left = stream.total.saturating_sub(stream.sent) as f64 / rate.max(1.0);
     format!("{percent} %, {}/s, {} left", bytes(rate), duration(left))
 }

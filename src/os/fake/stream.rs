@@ -125,10 +125,13 @@ fn load(world: &World, sending: &Sending) -> Result<(Cargo, u64)> {
     Ok((loaded, 0))
 }
 
+/// What a process does.
+type Work = Box<dyn FnOnce() -> Result<()> + Send>;
+
 /// Something that a thread does, or that its waiting does.
 struct FakeProcess {
     killed: Arc<AtomicBool>,
-    work: Mutex<Option<Box<dyn FnOnce() -> Result<()> + Send>>>,
+    work: Mutex<Option<Work>>,
     ended: OnceLock<Result<()>>,
 }
 

@@ -148,7 +148,7 @@ fn bookmark(line: &str) -> Option<BookmarkFacts> {
     Some(BookmarkFacts { name, guid: fields.next()?.parse().ok()?, transaction: fields.next()?.parse().ok()? })
 }
 
-/// What `zfs send -nvP -t` prints: `	toguid = 0xd1c5...`.
+/// What `zfs send -nvP -t` prints: `toguid = 0xd1c5...`.
 fn facts(text: &str) -> Option<TokenFacts> {
     let value = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)?.trim().strip_prefix("= "));
     let number = |key: &str| u64::from_str_radix(value(key)?.strip_prefix("0x")?, 16).ok();
