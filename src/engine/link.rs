@@ -140,7 +140,9 @@ impl Engine {
     /// known to have it, then those that have it, then the management address all the same.
     pub(super) fn open_link(&self, partner: &PartnerRow, stop: Stop<'_>) -> Result<Conversation, Trouble> {
         let mut first: Option<Trouble> = None;
-        for address in addresses(partner) {
+        let own = self.machine.interfaces()?;
+        let own: Vec<IpAddr> = own.iter().flat_map(|interface| interface.reachable()).collect();
+        for address in addresses(partner, &own) {
             let contact = Contact { partner: partner.id.clone(), address, port: partner.ssh_port };
             match self.try_link(partner, contact, stop) {
                 Ok(conversation) => return Ok(conversation),
@@ -177,8 +179,11 @@ impl Engine {
     }
 }
 
-fn addresses(partner: &PartnerRow) -> Vec<Address> {
-    let offered: Vec<Address> = partner.addresses.iter().copied().map(|address: IpAddr| address.into()).collect();
+/// `own`: addresses of this appliance. Two networks that are not joined may use the same ones, and there it would only
+/// reach itself.
+fn addresses(partner: &PartnerRow, own: &[IpAddr]) -> Vec<Address> {
+    let offered = partner.addresses.iter().filter(|address| !own.contains(address));
+    let offered: Vec<Address> = offered.copied().map(Address::from).collect();
     let mut all = Vec::new();
     if offered.is_empty() || offered.contains(&partner.address) {
         all.push(partner.address.clone());
