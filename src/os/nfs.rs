@@ -271,7 +271,7 @@ fn remembers(cache: &str, paths: &[&str]) -> Result<bool> {
 }
 
 /// Where something is mounted.
-fn mounted() -> Result<BTreeSet<String>> {
+pub(super) fn mounted() -> Result<BTreeSet<String>> {
     let text = file::read_required("/proc/self/mounts")?;
     // Our own mount points have nothing in them that is written as an escape.
     Ok(text.lines().filter_map(|line| line.split(' ').nth(1)).map(str::to_owned).collect())

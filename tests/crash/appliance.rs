@@ -158,9 +158,15 @@ impl Appliance {
 
     /// The pool was forgotten, with all that was in it and was to be done there.
     pub fn check_nothing(&self, when: &str) {
-        for table in ["pool", "volume", "snapshot", "hold", "share"] {
+        for table in ["pool", "volume", "snapshot", "hold", "share", "mapping"] {
             assert_eq!(self.stored(&format!("SELECT count(*) FROM {table}")), 0, "{when}: rows in {table}");
         }
+        // Hosts are of no pool.
+        self.check_hosts(when);
+        let exports = self.fake.world().exports.clone();
+        assert!(exports.nfs.is_empty() && exports.smb.is_empty(), "{when}: exported is {exports:?}");
+        let luns = exports.iscsi.iter().flat_map(|target| &target.units).count();
+        assert_eq!(luns, 0, "{when}: luns in the target");
         self.check_journal(when);
     }
 

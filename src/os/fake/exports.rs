@@ -40,11 +40,17 @@ fn replace<T: PartialEq>(live: &mut T, wanted: T, what: &str) -> Applied {
 
 impl Exports for FakeOs {
     fn apply_nfs(&self, wanted: &[NfsExport]) -> Result<Applied> {
-        self.effect("apply_nfs", |world| Ok(replace(&mut world.exports.nfs, wanted.to_vec(), "NFS")))
+        self.effect("apply_nfs", |world| {
+            let here = mounted(world, wanted, |export| &export.path);
+            Ok(replace(&mut world.exports.nfs, here, "NFS"))
+        })
     }
 
     fn apply_smb(&self, wanted: &[SmbShare]) -> Result<Applied> {
-        self.effect("apply_smb", |world| Ok(replace(&mut world.exports.smb, wanted.to_vec(), "SMB")))
+        self.effect("apply_smb", |world| {
+            let here = mounted(world, wanted, |share| &share.path);
+            Ok(replace(&mut world.exports.smb, here, "SMB"))
+        })
     }
 
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied> {
@@ -84,6 +90,17 @@ impl Exports for FakeOs {
     fn chap_keys(&self) -> Result<Vec<String>> {
         Ok(self.world().exports.chap.keys().cloned().collect())
     }
+}
+
+/// Those whose filesystem is mounted: what is in its place otherwise is nobody's to see.
+fn mounted<T: Clone>(world: &World, wanted: &[T], path: impl Fn(&T) -> &String) -> Vec<T> {
+    let pools = world.pools.values().filter(|pool| pool.imported);
+    let here: BTreeSet<String> = pools
+        .flat_map(|pool| &pool.datasets)
+        .filter(|(_, dataset)| dataset.mounted)
+        .map(|(name, _)| format!("/vsnap/{name}"))
+        .collect();
+    wanted.iter().filter(|one| here.contains(path(one))).cloned().collect()
 }
 
 /// What of a target can be reached: LUNs need a zvol, or a filesystem that is mounted, in a pool that is imported.
