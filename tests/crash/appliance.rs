@@ -1,6 +1,11 @@
 //! An appliance whose daemon can be killed and started again on the same machine and catalog.
 
-use std::{cell::Cell, collections::BTreeSet, sync::Arc};
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use vsnap::{
     catalog::Catalog,
@@ -14,6 +19,7 @@ use vsnap::{
         Name,
         disk::{DiskUse, DiskUuid},
         names::to_property,
+        network::Service,
         pool::{Health, PoolOptions, PoolRequest, PoolType},
         system::InitStatus,
     },
@@ -88,6 +94,23 @@ impl Appliance {
         let live = self.fake.world().exports.networks.interfaces.clone();
         let live: Vec<_> = live.into_iter().map(|interface| (interface.interface, interface.services)).collect();
         assert_eq!(closed, live, "{when}: services of the catalog and rules of the packet filter differ");
+        if self.fake.world().exports.iscsi.is_none() {
+            return;
+        }
+        let offering: Vec<_> = networks.iter().filter(|network| network.services.has(Service::Iscsi)).collect();
+        let addresses: BTreeSet<IpAddr> = if offering.len() == networks.len() {
+            [Ipv6Addr::UNSPECIFIED.into()].into()
+        } else {
+            offering.iter().flat_map(|network| network.interface.reachable()).collect()
+        };
+        let portals: Vec<String> = addresses.into_iter().map(|ip| SocketAddr::new(ip, 3260).to_string()).collect();
+        assert_eq!(self.portals(), portals, "{when}: the target listens elsewhere");
+    }
+
+    /// Where the iSCSI target listens.
+    pub fn portals(&self) -> Vec<String> {
+        let world = self.fake.world();
+        world.exports.iscsi.iter().flat_map(|target| &target.portals).map(ToString::to_string).collect()
     }
 
     fn check_pools(&self, when: &str) {

@@ -10,7 +10,8 @@
 //!     lun/lun_2/vsnap  -> core/fileio_89000002/vsnap-volume2
 //!     acls/iqn.a/lun_0/vsnap -> lun/lun_1                         the number that the host sees
 //!     acls/iqn.a/lun_1/vsnap -> lun/lun_2
-//!     np/[::]:3260                                                where initiators connect
+//!     np/[::]:3260                                                where initiators connect: everywhere, or
+//!     np/10.0.0.1:3260                                            at each address that offers it
 //! ```
 //!
 //! Ours are the backstores with such a name and number, and the targets with our IQN or our alias; all else is left
@@ -27,7 +28,7 @@ mod secrets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -58,7 +59,8 @@ const DEVICE_PATIENCE: Duration = Duration::from_secs(10);
 pub struct ScsiTarget {
     /// Its IQN.
     pub iqn: String,
-    /// Addresses and ports that it is reached at. `[::]` is every address, also those of IPv4.
+    /// Addresses and ports that it is reached at. `[::]` is every address, also those of IPv4. One that the machine
+    /// does not have, or not yet, is left out.
     pub portals: Vec<SocketAddr>,
     /// What is mapped.
     pub units: Vec<ScsiUnit>,
@@ -224,7 +226,7 @@ fn reconcile(
         execute::prepare(root)?;
     }
     let live = live::read(root, wanted.map(|target| target.iqn.as_str()))?;
-    let wanted = wanted.map(|target| with_portals(target, &live));
+    let wanted = wanted.map(|target| with_portals(target, &live.others));
     let backings = match &wanted {
         Some(target) => look_behind(&target.units, &live, missed, step)?,
         None => Backings::default(),
@@ -237,15 +239,25 @@ fn reconcile(
     execute::execute(root, &steps, &needed, step)
 }
 
-/// The portals as this machine can have them: without IPv6, or where another target has all addresses of IPv4 for
-/// itself, `[::]` can't be had.
-fn with_portals(target: &ScsiTarget, live: &live::Live) -> ScsiTarget {
-    let without = live.any_ipv4_taken || !Path::new("/proc/net/if_inet6").exists();
-    let mut target = target.clone();
-    for portal in target.portals.iter_mut().filter(|portal| without && portal.ip() == Ipv6Addr::UNSPECIFIED) {
-        portal.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
-    }
-    target
+/// The portals as this machine can have them. Targets share a portal, but there is none for one address beside one for
+/// all of them: where a target of somebody else has all addresses, ours has them as well, and the packet filter alone
+/// keeps it to where it is offered.
+fn with_portals(target: &ScsiTarget, others: &BTreeSet<SocketAddr>) -> ScsiTarget {
+    let (any4, any6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
+    let is_taken = |address, port| others.contains(&SocketAddr::new(address, port));
+    let without_ipv6 = !Path::new("/proc/net/if_inet6").exists();
+    let possible = |portal: &SocketAddr| {
+        let port = portal.port();
+        let address = match portal.ip() {
+            ip if ip == any6 && (without_ipv6 || is_taken(any4, port)) => any4,
+            _ if is_taken(any6, port) => any6,
+            ip if ip.is_ipv4() && is_taken(any4, port) => any4,
+            ip => ip,
+        };
+        SocketAddr::new(address, port)
+    };
+    let portals: BTreeSet<SocketAddr> = target.portals.iter().map(possible).collect();
+    ScsiTarget { portals: portals.into_iter().collect(), ..target.clone() }
 }
 
 /// Looks at devices and files; waits for devices that udev has not made yet, once.
