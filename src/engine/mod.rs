@@ -81,7 +81,7 @@ pub struct Engine {
     machine: Arc<dyn Machine>,
     exports: Arc<dyn Exports>,
     /// Exports are applied one after the other.
-    exporting: Mutex<()>,
+    exporting: exports::Turns,
     config: Config,
     /// Another one after the catalog was rebuilt.
     id: RwLock<SystemId>,
@@ -103,7 +103,7 @@ impl Engine {
             zfs,
             machine,
             exports,
-            exporting: Mutex::default(),
+            exporting: exports::Turns::default(),
             config,
             id: RwLock::new(id),
             locks: locks::Locks::default(),

@@ -7,6 +7,7 @@ mod absence;
 mod appliance;
 mod direct;
 mod hosts;
+mod many;
 mod model;
 mod model_state;
 mod network_scenarios;
@@ -293,6 +294,10 @@ outages! {
     rollback_with_share
     rollback_with_share_that_fails
     rollback_with_shared_clone
+    snapshot_of_smb_share
+    delete_snapshot_of_smb_share
+    delete_snapshot_of_smb_share_that_fails
+    promotion_of_smb_share
 }
 
 sweeps! {
