@@ -16,6 +16,7 @@ pub mod machine;
 pub mod network;
 pub mod network_rules;
 pub mod nfs;
+mod nfs_cache;
 pub mod pam;
 pub mod samba;
 pub mod users;
