@@ -86,7 +86,9 @@ impl Samba {
         let mut applied = Applied::default();
         let (old, new) = (sections(&before), sections(&text));
         for share in &wanted {
-            set_versions(share)?;
+            if set_versions(share)? {
+                applied.changes.push(format!("previous versions of {} are others", share.name));
+            }
             if !old.contains_key(share.name.as_str()) {
                 open_to_users(share)?;
                 applied.changes.push(format!("{} is shared as {}", share.path, share.name));
@@ -190,7 +192,8 @@ fn open_to_users(share: &SmbShare) -> Result<()> {
 }
 
 /// A link to each snapshot, with the time that it was made as its name. Of two of one second the later one is shown.
-fn set_versions(share: &SmbShare) -> Result<()> {
+/// Tells whether they changed.
+fn set_versions(share: &SmbShare) -> Result<bool> {
     let link = |(time, name): &(Epoch, String)| {
         let time = Timestamp::from_second(time.0).ok()?.to_zoned(TimeZone::UTC);
         let target = format!("{}/.zfs/snapshot/{name}", share.path);

@@ -103,16 +103,20 @@ fn mounted<T: Clone>(world: &World, wanted: &[T], path: impl Fn(&T) -> &String) 
     wanted.iter().filter(|one| here.contains(path(one))).cloned().collect()
 }
 
-/// What of a target can be reached: LUNs need a zvol, or a filesystem that is mounted, in a pool that is imported.
+/// What of a target can be reached: LUNs need a zvol, or a file in a filesystem that is mounted, in a pool that is
+/// imported.
 fn reachable(world: &World, target: &ScsiTarget) -> Result<ScsiTarget> {
     let is_there = |unit: &ScsiUnit| {
-        let dataset = match &unit.backing {
-            Backing::Zvol(dataset) => dataset,
-            Backing::File { filesystem, .. } => filesystem,
+        let (dataset, path) = match &unit.backing {
+            Backing::Zvol(dataset) => (dataset, None),
+            Backing::File { filesystem, path } => (filesystem, Some(path)),
         };
         let pool = dataset.as_str().split('/').next().and_then(|pool| world.pools.get(pool));
         let found = pool.filter(|pool| pool.imported).and_then(|pool| pool.datasets.get(dataset.as_str()));
-        found.is_some_and(|found| !found.is_filesystem() || found.mounted)
+        found.is_some_and(|found| match path {
+            None => !found.is_filesystem(),
+            Some(path) => found.mounted && found.content.size_of(path.as_str()).is_ok(),
+        })
     };
     if let Some(unit) = target.units.iter().find(|unit| unit.needed && !is_there(unit)) {
         return Err(Error::new(Kind::Missing, format!("mapping volume {}", unit.volume), "its device is not there"));
