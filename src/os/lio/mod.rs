@@ -35,13 +35,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Error, Kind, Result, exports::Applied, zfs::backing_file};
+use super::{Error, Kind, Result, exports::Applied, network, zfs::backing_file};
 pub(super) use secrets::Secrets;
 
 use crate::types::{
     VolumeId,
     host::{ChapCredentials, Iqn},
     names::DatasetName,
+    network::Interface,
     volume::RelativePath,
 };
 
@@ -226,7 +227,7 @@ fn reconcile(
         execute::prepare(root)?;
     }
     let live = live::read(root, wanted.map(|target| target.iqn.as_str()))?;
-    let wanted = wanted.map(|target| with_portals(target, &live.others));
+    let wanted = wanted.map(|target| with_portals(target, &live.others, &addresses)).transpose()?;
     let backings = match &wanted {
         Some(target) => look_behind(&target.units, &live, missed, step)?,
         None => Backings::default(),
@@ -241,8 +242,12 @@ fn reconcile(
 
 /// The portals as this machine can have them. Targets share a portal, but there is none for one address beside one for
 /// all of them: where a target of somebody else has all addresses, ours has them as well, and the packet filter alone
-/// keeps it to where it is offered.
-fn with_portals(target: &ScsiTarget, others: &BTreeSet<SocketAddr>) -> ScsiTarget {
+/// keeps it to where it is offered; where it has single ones, ours has all of them one by one.
+fn with_portals(
+    target: &ScsiTarget,
+    others: &BTreeSet<SocketAddr>,
+    addresses: &dyn Fn() -> Result<Vec<IpAddr>>,
+) -> Result<ScsiTarget> {
     let (any4, any6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
     let is_taken = |address, port| others.contains(&SocketAddr::new(address, port));
     let without_ipv6 = !Path::new("/proc/net/if_inet6").exists();
@@ -256,8 +261,21 @@ fn with_portals(target: &ScsiTarget, others: &BTreeSet<SocketAddr>) -> ScsiTarge
         };
         SocketAddr::new(address, port)
     };
-    let portals: BTreeSet<SocketAddr> = target.portals.iter().map(possible).collect();
-    ScsiTarget { portals: portals.into_iter().collect(), ..target.clone() }
+    let mut portals = BTreeSet::new();
+    for portal in target.portals.iter().map(possible) {
+        let is_single = |other: &SocketAddr| other.port() == portal.port() && !other.ip().is_unspecified();
+        if portal.ip().is_unspecified() && !others.contains(&portal) && others.iter().any(is_single) {
+            portals.extend(addresses()?.into_iter().map(|ip| possible(&SocketAddr::new(ip, portal.port()))));
+        } else {
+            portals.insert(portal);
+        }
+    }
+    Ok(ScsiTarget { portals: portals.into_iter().collect(), ..target.clone() })
+}
+
+/// The addresses of the machine that others can connect to.
+fn addresses() -> Result<Vec<IpAddr>> {
+    Ok(network::interfaces()?.iter().flat_map(Interface::reachable).collect())
 }
 
 /// Looks at devices and files; waits for devices that udev has not made yet, once.

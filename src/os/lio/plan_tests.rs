@@ -290,7 +290,8 @@ fn portals_give_way_to_those_of_others() {
     let possible = |portals: &[&str], others: &[&str]| {
         let read = |portals: &[&str]| portals.iter().map(|portal| portal.parse().unwrap()).collect::<Vec<SocketAddr>>();
         let target = ScsiTarget { portals: read(portals), ..wanted(&[], Access::Open) };
-        let found = with_portals(&target, &read(others).into_iter().collect()).portals;
+        let here = || Ok(vec!["10.0.0.1".parse().unwrap(), "fd78::1".parse().unwrap()]);
+        let found = with_portals(&target, &read(others).into_iter().collect(), &here).unwrap().portals;
         found.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let addresses = ["10.0.0.1:3260", "10.0.0.2:3260", "[fd78::1]:3260"];
@@ -298,4 +299,6 @@ fn portals_give_way_to_those_of_others() {
     assert_eq!(possible(&addresses, &["0.0.0.0:3260"]), ["0.0.0.0:3260", "[fd78::1]:3260"]);
     assert_eq!(possible(&addresses, &["[::]:3260"]), ["[::]:3260"]);
     assert_eq!(possible(&["[::]:3260"], &["0.0.0.0:3260"]), ["0.0.0.0:3260"]);
+    assert_eq!(possible(&["[::]:3260"], &["10.0.0.1:3260"]), ["10.0.0.1:3260", "[fd78::1]:3260"]);
+    assert_eq!(possible(&["[::]:3260"], &["10.0.0.1:3261", "[::]:3260"]), ["[::]:3260"]);
 }
