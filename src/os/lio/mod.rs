@@ -173,10 +173,13 @@ impl Lio {
         let (root, worker, missed) = (self.root.clone(), Arc::clone(&self.worker), Arc::clone(&self.missed));
         let wanted = wanted.cloned();
         let work = move || {
-            // Also when it panics.
-            let _end = End(Arc::clone(&worker));
-            let step = || *lock(&worker) = Some(Instant::now());
-            let _ = sender.send(reconcile(&root, wanted.as_ref(), &missed, &step));
+            let result = {
+                // Also when it panics; and before the result is told, since the next change may come right after that.
+                let _end = End(Arc::clone(&worker));
+                let step = || *lock(&worker) = Some(Instant::now());
+                reconcile(&root, wanted.as_ref(), &missed, &step)
+            };
+            let _ = sender.send(result);
         };
         let spawned = std::thread::Builder::new().name("lio".to_owned()).spawn(work);
         if let Err(error) = spawned {
