@@ -105,6 +105,9 @@ pub(super) struct NetworkServices {
 /// Clients of a data service that is taken away are cut off. Connections to the API and SSH that exist go on, so this
 /// request is answered also when it takes `mgmt` from the interface that it came through.
 ///
+/// While every interface has `iscsi`, the target listens on all addresses; otherwise on those of the interfaces that have
+/// it, and an address that comes later is listened on within a minute.
+///
 /// `mgmt` can't be taken from the last interface with an address that has it (409). An interface that appears later
 /// offers everything. May be used before `init`.
 #[utoipa::path(put, path = "/api/network/{id}", operation_id = "updateNetwork", tag = "network",

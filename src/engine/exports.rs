@@ -1,14 +1,14 @@
 //! Exports are derived: what is to be reached is rendered whole from the catalog, and the system is made so. Called
 //! after every change, at start, and by upkeep, which so brings back what somebody took away by hand.
 
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use super::Engine;
 use crate::{
     catalog::{self, RowState, share::ShareRow},
     error::Result,
     os::{Applied, nfs::NfsExport, samba::SmbShare},
-    types::{names::DatasetName, share::ShareType},
+    types::{VolumeId, names::DatasetName, share::ShareType},
 };
 
 /// A kind of export.
@@ -38,10 +38,16 @@ impl Export {
     const ALL: [Export; 4] = [Export::Networks, Export::Nfs, Export::Smb, Export::Iscsi];
 }
 
+/// Whose turn it is to apply exports of each kind, in the order of [`Export`]: a client of one kind that does not answer
+/// keeps nobody from another kind.
+#[derive(Default)]
+pub(super) struct Turns([Mutex<()>; 4]);
+
 impl Engine {
-    /// Makes the exports of one kind what the catalog says. One at a time: what is read last is applied last.
+    /// Makes the exports of one kind what the catalog says. One at a time: what is read last is applied last, and of
+    /// many changes that wait here the first one applies all.
     pub(super) fn apply_exports(&self, kind: Export) -> Result<Applied> {
-        let _turn = self.exporting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.exporting.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
         Ok(match kind {
             Export::Nfs => self.exports.apply_nfs(&self.wanted_nfs()?)?,
             Export::Smb => self.exports.apply_smb(&self.wanted_smb()?)?,
@@ -71,6 +77,20 @@ impl Engine {
                 }
             }
             Err(error) => tracing::error!(?kind, %error, "exports could not be brought up"),
+        }
+    }
+
+    /// Shows the snapshots of these volumes as previous versions in SMB shares, and no others, right after some came or
+    /// began to go. The rows count by themselves: what fails here is upkeep's to try again.
+    pub(super) fn apply_versions(&self, volumes: &[VolumeId]) {
+        let is_smb = |volume: &VolumeId| -> Result<bool> {
+            let share = self.catalog.read(|view| catalog::share::of_volume(view, *volume))?;
+            Ok(share.is_some_and(|row| row.properties.share_type == ShareType::Smb))
+        };
+        let applied = volumes.iter().try_fold(false, |found, volume| Ok(found || is_smb(volume)?));
+        match applied.and_then(|wanted| if wanted { self.apply_exports(Export::Smb).map(drop) } else { Ok(()) }) {
+            Ok(()) => {}
+            Err(error) => tracing::warn!(?volumes, %error, "previous versions could not be brought up to date"),
         }
     }
 

@@ -17,9 +17,6 @@ use crate::{
 /// Highest LUN number: what fits into the flat addressing that all initiators know.
 const LAST_LUN: u16 = 16_383;
 
-/// Where initiators connect: on all addresses, at the port that IANA gave to iSCSI.
-const PORT: u16 = 3260;
-
 impl Engine {
     /// Maps a volume to a host and tells under which number; that of the mapping that is there already.
     pub fn map_volume(&self, caller: &Caller, volume: VolumeId, host: HostId) -> Result<MappedLun> {
@@ -133,7 +130,7 @@ impl Engine {
         }
         Ok(Some(ScsiTarget {
             iqn: self.target_iqn(),
-            portals: vec![(std::net::Ipv6Addr::UNSPECIFIED, PORT).into()],
+            portals: self.iscsi_portals()?,
             units: exported.into_iter().map(|unit| scsi_unit(unit, &new)).collect(),
             initiators,
         }))

@@ -95,7 +95,9 @@ pub struct Engine {
     exports: Arc<dyn Exports>,
     peers: Arc<dyn Peers>,
     /// Exports are applied one after the other.
-    exporting: Mutex<()>,
+    exporting: exports::Turns,
+    /// So is who may open a link.
+    pairing: Mutex<()>,
     config: Config,
     /// Another one after the catalog was rebuilt.
     id: RwLock<SystemId>,
@@ -124,7 +126,8 @@ impl Engine {
             machine,
             exports,
             peers,
-            exporting: Mutex::default(),
+            exporting: exports::Turns::default(),
+            pairing: Mutex::default(),
             config,
             id: RwLock::new(id),
             locks: locks::Locks::default(),

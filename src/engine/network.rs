@@ -1,5 +1,10 @@
 //! Network interfaces and what is offered on them (contract section 4).
 
+use std::{
+    collections::BTreeSet,
+    net::{Ipv6Addr, SocketAddr},
+};
+
 use super::{Caller, Engine, exports::Export, locks::Key, operation::Operation};
 use crate::{
     catalog::{self, network::NetworkRow},
@@ -7,6 +12,9 @@ use crate::{
     os::{InterfaceServices, NetworkServices},
     types::network::{Interface, Network, Service, Services},
 };
+
+/// Where initiators connect: the port that IANA gave to iSCSI.
+const ISCSI: u16 = 3260;
 
 impl Engine {
     /// Every interface with its services. One that nobody has restricted offers them all.
@@ -81,6 +89,22 @@ impl Engine {
             }
         }
         Ok(wanted)
+    }
+
+    /// Where the iSCSI target listens: on all addresses while no interface lacks the service, otherwise on those of the
+    /// interfaces that have it. Not always on the latter, since discovery tells an initiator every single address that
+    /// is listened on, and it would try in vain those of networks that it can't reach; on all addresses, discovery
+    /// tells it the one that it came in by.
+    pub(super) fn iscsi_portals(&self) -> Result<Vec<SocketAddr>> {
+        let rows = self.catalog.read(catalog::network::all)?;
+        if rows.iter().all(|row| row.services.has(Service::Iscsi)) {
+            return Ok(vec![(Ipv6Addr::UNSPECIFIED, ISCSI).into()]);
+        }
+        let mut addresses = BTreeSet::new();
+        for network in self.networks()?.iter().filter(|network| network.services.has(Service::Iscsi)) {
+            addresses.extend(network.interface.reachable());
+        }
+        Ok(addresses.into_iter().map(|address| (address, ISCSI).into()).collect())
     }
 
     /// The name of an interface, or the one that it had when it was last here, so that it is restricted from the moment

@@ -207,12 +207,14 @@ impl Engine {
 
     /// Makes those who may open a link here, and are known when one is opened to them, what the catalog says.
     pub(super) fn apply_partners(&self) -> Result<()> {
-        let _turn = self.exporting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _turn = self.pairing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let rows = self.catalog.read(catalog::partner::all)?;
         let access =
             |row: PartnerRow| PartnerAccess { id: row.id, public_key: row.public_key, host_keys: row.host_keys };
         let wanted: Vec<PartnerAccess> = rows.into_iter().map(access).collect();
-        self.peers.apply_partners(&wanted)?;
+        for change in self.peers.apply_partners(&wanted)?.changes {
+            tracing::info!("written anew: {change}");
+        }
         Ok(())
     }
 

@@ -179,6 +179,7 @@ impl Engine {
         let row = self.snapshot_row(snapshot)?;
         if let Some(facts) = self.find_own_snapshot(&row)? {
             let name = row.zfs_name()?;
+            self.apply_versions(&[row.volume]);
             self.destroy_snapshot(&name, &facts)?;
         }
         self.finish(id, |transaction| catalog::snapshot::delete(transaction, snapshot))
@@ -206,7 +207,12 @@ impl Engine {
     pub(super) fn undo_delete_snapshot(&self, id: i64, snapshot: SnapshotId, cause: &Error) -> Result<()> {
         self.end(id, Some(&cause.to_string()), |transaction| {
             catalog::snapshot::set_state(transaction, snapshot, RowState::Ready)
-        })
+        })?;
+        // None when its pool was forgotten.
+        if let Some(row) = self.catalog.read(|view| catalog::snapshot::find(view, snapshot))? {
+            self.apply_versions(&[row.volume]);
+        }
+        Ok(())
     }
 
     /// Removes snapshots whose time is over and that nothing needs.

@@ -88,7 +88,9 @@ impl Engine {
         }
         self.finish(id, |transaction| {
             guids.iter().try_for_each(|(snapshot, guid)| catalog::snapshot::set_ready(transaction, *snapshot, *guid))
-        })
+        })?;
+        self.apply_versions(&rows.iter().map(|row| row.volume).collect::<Vec<_>>());
+        Ok(())
     }
 
     /// A create that failed turns into the delete.

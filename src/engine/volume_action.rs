@@ -315,7 +315,9 @@ impl Engine {
             catalog::volume::set_origin(transaction, volume, from_row.origin)?;
             catalog::volume::set_origin(transaction, from, Some(origin))?;
             catalog::volume::touch(transaction, volume, self.now())
-        })
+        })?;
+        self.apply_versions(&[volume, from]);
+        Ok(())
     }
 
     /// The end of a rollback that failed: rows of snapshots and clones that went with it go, too, and clones that

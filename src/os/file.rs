@@ -75,17 +75,17 @@ pub fn make_private_folder(folder: &Path) -> Result<()> {
 }
 
 /// Makes a folder hold these symbolic links, name to target, and nothing else; makes the folder, readable by all, when it
-/// is not there. Not durable: for what can be made again.
-pub fn set_links(folder: &Path, links: &BTreeMap<String, String>) -> Result<()> {
+/// is not there. Tells whether something had to be done. Not durable: for what can be made again.
+pub fn set_links(folder: &Path, links: &BTreeMap<String, String>) -> Result<bool> {
     let action = || format!("setting the links in {}", folder.display());
-    let set = || -> std::io::Result<()> {
+    let set = || -> std::io::Result<bool> {
         std::fs::create_dir_all(folder)?;
         for above in folder.ancestors().take(2) {
             if std::fs::metadata(above)?.permissions().mode() & 0o777 != 0o755 {
                 std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755))?;
             }
         }
-        let mut there = std::collections::BTreeSet::new();
+        let (mut there, mut changed) = (std::collections::BTreeSet::new(), false);
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -95,12 +95,14 @@ pub fn set_links(folder: &Path, links: &BTreeMap<String, String>) -> Result<()> 
                 there.insert(name);
             } else {
                 std::fs::remove_file(entry.path())?;
+                changed = true;
             }
         }
         for (name, target) in links.iter().filter(|(name, _)| !there.contains(*name)) {
             std::os::unix::fs::symlink(target, folder.join(name))?;
+            changed = true;
         }
-        Ok(())
+        Ok(changed)
     };
     set().map_err(|error| Error::io(action(), &error))
 }

@@ -18,6 +18,7 @@ pub mod machine;
 pub mod network;
 pub mod network_rules;
 pub mod nfs;
+mod nfs_cache;
 pub mod pam;
 pub mod peers;
 pub mod process;

@@ -17,7 +17,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
     command::{Limit, Tool},
     exports::Applied,
     file,
+    nfs_cache::{flush_turn, release},
 };
 use crate::types::share::{AllowedHost, AllowedHosts};
 
@@ -34,14 +35,10 @@ const FILE: &str = "/etc/exports.d/vsnap.exports";
 const TABLE: &str = "/var/lib/nfs/etab";
 /// How many threads nfsd has; none, or no file, when it does not run.
 const THREADS: &str = "/proc/fs/nfsd/threads";
-/// Ends what clients have open in a filesystem.
-const UNLOCK: &str = "/proc/fs/nfsd/unlock_filesystem";
-/// What the kernel remembers of exports and file handles; each entry keeps its filesystem from being unmounted.
-const CACHES: [&str; 2] = ["/proc/net/rpc/nfsd.export", "/proc/net/rpc/nfsd.fh"];
 /// Exports that one command is given.
 const MOST: usize = 500;
-/// How long the kernel may take to forget an export.
-const FORGETTING: Duration = Duration::from_secs(15);
+/// How long all name servers together may take in one pass.
+const ASKING: Duration = Duration::from_secs(10);
 /// How long the answer of a name server is used.
 const NAME_TIME: Duration = Duration::from_secs(300);
 
@@ -121,10 +118,10 @@ impl Nfs {
     }
 
     fn plan(&self, wanted: &[&NfsExport], live: &BTreeMap<Place, String>) -> Result<Plan> {
-        let mut places = BTreeMap::new();
+        let (mut places, mut asking) = (BTreeMap::new(), Duration::ZERO);
         for export in wanted {
             for host in export.hosts.as_slice() {
-                if let Some(client) = self.client(&export.path, host, live)? {
+                if let Some(client) = self.client(&export.path, host, live, &mut asking)? {
                     places.insert((export.path.clone(), client), export.options());
                 }
             }
@@ -134,7 +131,13 @@ impl Nfs {
 
     /// The client as the table has it: names of hosts stand there as the name server has them. `None` for one that it
     /// does not know.
-    fn client(&self, path: &str, host: &AllowedHost, live: &BTreeMap<Place, String>) -> Result<Option<String>> {
+    fn client(
+        &self,
+        path: &str,
+        host: &AllowedHost,
+        live: &BTreeMap<Place, String>,
+        asking: &mut Duration,
+    ) -> Result<Option<String>> {
         let text = if host.is_all() { "*" } else { host.as_str() };
         let is_name = host.as_str().parse::<std::net::IpAddr>().is_err() && !host.as_str().contains('/');
         if host.is_all() || !is_name || live.contains_key(&(path.to_owned(), text.to_owned())) {
@@ -146,7 +149,9 @@ impl Nfs {
         {
             return Ok(name.clone());
         }
-        let name = self.canonical(text);
+        // A name server that does not answer takes nothing away from a host that had an address.
+        let last = names.get(text).and_then(|(name, _)| name.clone());
+        let name = self.canonical(text, asking).or(last);
         if name.is_none() {
             tracing::warn!(host = text, path, "an allowed host has no address now, so it can't mount the share");
         }
@@ -154,9 +159,17 @@ impl Nfs {
         Ok(name)
     }
 
-    fn canonical(&self, host: &str) -> Option<String> {
-        // What a slow or dead name server would say is not worth more than this.
-        let limit = Limit::Time(Duration::from_secs(10));
+    /// `asking` is how long has been waited for names in this pass.
+    fn canonical(&self, host: &str, asking: &mut Duration) -> Option<String> {
+        // What a slow or dead name server would say is not worth more than this, for all hosts together.
+        let limit = Limit::Time(ASKING.checked_sub(*asking)?);
+        let began = Instant::now();
+        let answer = self.ask(host, limit);
+        *asking += began.elapsed();
+        answer
+    }
+
+    fn ask(&self, host: &str, limit: Limit) -> Option<String> {
         let output = self.getent.as_ref()?.command(["ahosts", host]).limit(limit).run().ok()?;
         if !output.succeeded() {
             return None;
@@ -171,6 +184,8 @@ impl Nfs {
             return Ok(());
         }
         let exportfs = self.exportfs.as_ref().ok_or_else(|| missing("exportfs", "nfs-kernel-server"))?;
+        // Each run flushes what the kernel remembers.
+        let turn = flush_turn()?;
         for places in plan.unexport.chunks(MOST) {
             exportfs.command(["-u"]).args(places.iter().map(argument)).output(|_| Kind::Other)?;
             applied.changes.extend(places.iter().map(|(path, client)| format!("{path} is not exported to {client}")));
@@ -184,6 +199,7 @@ impl Nfs {
                 applied.changes.extend(places.iter().map(change));
             }
         }
+        drop(turn);
         // It exits with 0 also when it could not do all.
         let live = live()?;
         let undone = plan.export.values().flatten().find(|place| !live.contains_key(place));
@@ -210,68 +226,8 @@ impl Nfs {
     }
 }
 
-/// Ends what NFS clients have open in filesystems that are mounted at `paths` and makes the kernel forget them: what
-/// it remembers keeps them from being unmounted. Those that are still exported are found again when a client asks.
-pub(super) fn release(paths: &[&str]) -> Result<()> {
-    if !Path::new(UNLOCK).exists() {
-        return Ok(());
-    }
-    for path in paths {
-        for place in below(path)? {
-            match file::instruct(Path::new(UNLOCK), &format!("{place}\n")) {
-                // What is not mounted is not open.
-                Err(error) if !matches!(error.kind, Kind::Missing | Kind::Other) => return Err(error),
-                _ => {}
-            }
-        }
-    }
-    let deadline = Instant::now() + FORGETTING;
-    loop {
-        let mut held = false;
-        for cache in CACHES {
-            if !remembers(cache, paths)? {
-                continue;
-            }
-            held = true;
-            // A flush that comes within a second of another one is noted but cleans nothing, and only makes the next
-            // one come too early as well: so it waits for the time of the last one to be over.
-            let flush = format!("{cache}/flush");
-            let last = file::read_required(&flush)?.trim().parse::<u64>().unwrap_or(0);
-            if last < now() {
-                file::instruct(Path::new(&flush), "1\n")?;
-            }
-        }
-        if !held {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            let detail = format!("it still remembers them after {} s", FORGETTING.as_secs());
-            return Err(Error::new(Kind::TimedOut, format!("ending exports of {}", paths.join(", ")), detail));
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
-}
-
-/// Mount points at `path` and below it.
-fn below(path: &str) -> Result<Vec<String>> {
-    let inside = format!("{path}/");
-    Ok(mounted()?.into_iter().filter(|place| place == path || place.starts_with(&inside)).collect())
-}
-
-fn remembers(cache: &str, paths: &[&str]) -> Result<bool> {
-    let content = file::read(Path::new(&format!("{cache}/content")))?.unwrap_or_default();
-    let is_meant = |word: &str| {
-        paths.iter().any(|path| word.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-    };
-    Ok(content.split_ascii_whitespace().any(is_meant))
-}
-
 /// Where something is mounted.
-fn mounted() -> Result<BTreeSet<String>> {
+pub(super) fn mounted() -> Result<BTreeSet<String>> {
     let text = file::read_required("/proc/self/mounts")?;
     // Our own mount points have nothing in them that is written as an escape.
     Ok(text.lines().filter_map(|line| line.split(' ').nth(1)).map(str::to_owned).collect())
@@ -349,8 +305,8 @@ impl Plan {
                 plan.export.entry(options.clone()).or_default().push(place.clone());
             }
         }
-        let stays = |path: &String| wanted.keys().any(|(other, _)| other == path);
-        plan.gone.extend(plan.unexport.iter().map(|(path, _)| path).filter(|path| !stays(path)).cloned());
+        let stay: BTreeSet<&String> = wanted.keys().map(|(path, _)| path).collect();
+        plan.gone.extend(plan.unexport.iter().map(|(path, _)| path).filter(|path| !stay.contains(path)).cloned());
         plan
     }
 

@@ -20,7 +20,7 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{Error, Kind, Result, command::Tool, exports::Applied, file};
+use super::{Error, Kind, Result, command::Tool, exports::Applied, file, nfs};
 use crate::types::Epoch;
 
 /// Our file.
@@ -79,11 +79,16 @@ impl Samba {
             return Ok(Applied::default());
         }
         let before = before.unwrap_or_default();
-        let text = render(wanted);
+        // Where a filesystem is not mounted there is a folder of another one, which is nobody's to write in.
+        let mounted = nfs::mounted()?;
+        let wanted: Vec<&SmbShare> = wanted.iter().filter(|share| mounted.contains(&share.path)).collect();
+        let text = render(&wanted);
         let mut applied = Applied::default();
         let (old, new) = (sections(&before), sections(&text));
-        for share in wanted {
-            set_versions(share)?;
+        for share in &wanted {
+            if set_versions(share)? {
+                applied.changes.push(format!("previous versions of {} are others", share.name));
+            }
             if !old.contains_key(share.name.as_str()) {
                 open_to_users(share)?;
                 applied.changes.push(format!("{} is shared as {}", share.path, share.name));
@@ -187,7 +192,8 @@ fn open_to_users(share: &SmbShare) -> Result<()> {
 }
 
 /// A link to each snapshot, with the time that it was made as its name. Of two of one second the later one is shown.
-fn set_versions(share: &SmbShare) -> Result<()> {
+/// Tells whether they changed.
+fn set_versions(share: &SmbShare) -> Result<bool> {
     let link = |(time, name): &(Epoch, String)| {
         let time = Timestamp::from_second(time.0).ok()?.to_zoned(TimeZone::UTC);
         let target = format!("{}/.zfs/snapshot/{name}", share.path);
@@ -198,7 +204,7 @@ fn set_versions(share: &SmbShare) -> Result<()> {
 }
 
 /// The file.
-fn render(wanted: &[SmbShare]) -> String {
+fn render(wanted: &[&SmbShare]) -> String {
     let mut text = "# Made by vsnapd from its catalog. What is written here by hand is lost.\n".to_owned();
     if wanted.is_empty() {
         return text;
@@ -246,7 +252,7 @@ mod tests {
     #[test]
     fn the_file_has_a_section_for_each_share() {
         assert_eq!(render(&[]).lines().count(), 1, "without shares nothing is changed");
-        let text = render(&[share("vpool1_fs1", false), share("vpool1_fs2", true)]);
+        let text = render(&[&share("vpool1_fs1", false), &share("vpool1_fs2", true)]);
         let sections = sections(&text);
         assert_eq!(sections.keys().copied().collect::<Vec<_>>(), ["vpool1_fs1", "vpool1_fs2"]);
         assert!(sections["vpool1_fs1"].starts_with("    path = /vsnap/vpool1_fs1\n    read only = no\n"), "{text}");
@@ -259,8 +265,8 @@ mod tests {
     #[test]
     fn a_change_of_one_share_is_no_change_of_another() {
         let (before, after) = (
-            render(&[share("a", false), share("b", false), share("c", false)]),
-            render(&[share("a", false), share("c", true), share("d", false)]),
+            render(&[&share("a", false), &share("b", false), &share("c", false)]),
+            render(&[&share("a", false), &share("c", true), &share("d", false)]),
         );
         let (old, new) = (sections(&before), sections(&after));
         let ended: Vec<_> = old.iter().filter(|(name, section)| new.get(**name) != Some(*section)).collect();

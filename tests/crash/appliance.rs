@@ -1,6 +1,11 @@
 //! An appliance whose daemon can be killed and started again on the same machine and catalog.
 
-use std::{cell::Cell, collections::BTreeSet, sync::Arc};
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use vsnap::{
     catalog::Catalog,
@@ -14,6 +19,7 @@ use vsnap::{
         Name,
         disk::{DiskUse, DiskUuid},
         names::to_property,
+        network::Service,
         pool::{Health, PoolOptions, PoolRequest, PoolType},
         system::InitStatus,
     },
@@ -93,6 +99,23 @@ impl Appliance {
         let live = self.fake.world().exports.networks.interfaces.clone();
         let live: Vec<_> = live.into_iter().map(|interface| (interface.interface, interface.services)).collect();
         assert_eq!(closed, live, "{when}: services of the catalog and rules of the packet filter differ");
+        if self.fake.world().exports.iscsi.is_none() {
+            return;
+        }
+        let offering: Vec<_> = networks.iter().filter(|network| network.services.has(Service::Iscsi)).collect();
+        let addresses: BTreeSet<IpAddr> = if offering.len() == networks.len() {
+            [Ipv6Addr::UNSPECIFIED.into()].into()
+        } else {
+            offering.iter().flat_map(|network| network.interface.reachable()).collect()
+        };
+        let portals: Vec<String> = addresses.into_iter().map(|ip| SocketAddr::new(ip, 3260).to_string()).collect();
+        assert_eq!(self.portals(), portals, "{when}: the target listens elsewhere");
+    }
+
+    /// Where the iSCSI target listens.
+    pub fn portals(&self) -> Vec<String> {
+        let world = self.fake.world();
+        world.exports.iscsi.iter().flat_map(|target| &target.portals).map(ToString::to_string).collect()
     }
 
     fn check_pools(&self, when: &str) {
@@ -163,9 +186,15 @@ impl Appliance {
 
     /// The pool was forgotten, with all that was in it and was to be done there.
     pub fn check_nothing(&self, when: &str) {
-        for table in ["pool", "volume", "snapshot", "hold", "share"] {
+        for table in ["pool", "volume", "snapshot", "hold", "share", "mapping"] {
             assert_eq!(self.stored(&format!("SELECT count(*) FROM {table}")), 0, "{when}: rows in {table}");
         }
+        // Hosts are of no pool.
+        self.check_hosts(when);
+        let exports = self.fake.world().exports.clone();
+        assert!(exports.nfs.is_empty() && exports.smb.is_empty(), "{when}: exported is {exports:?}");
+        let luns = exports.iscsi.iter().flat_map(|target| &target.units).count();
+        assert_eq!(luns, 0, "{when}: luns in the target");
         self.check_journal(when);
     }
 

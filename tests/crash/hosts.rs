@@ -95,7 +95,7 @@ fn refusing(appliance: &Appliance, prepare: fn(&Appliance), effect: &'static str
     appliance.refuse(effect);
 }
 
-fn create(appliance: &Appliance, text: &str, iqns: &[&str]) {
+pub fn create(appliance: &Appliance, text: &str, iqns: &[&str]) {
     let request = HostRequest {
         name: name(text),
         iqns: iqns.iter().map(|text| iqn(text)).collect(),

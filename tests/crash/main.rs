@@ -7,6 +7,7 @@ mod absence;
 mod appliance;
 mod direct;
 mod hosts;
+mod many;
 mod model;
 mod model_state;
 mod network_scenarios;
@@ -122,8 +123,9 @@ fn sweep_without_disks(scenario: &Scenario, outage: Outage) {
         appliance.plug(false);
         appliance.start();
         if outage == Outage::Forgotten {
-            // Not even a pool that is gone is forgotten while it has locked snapshots.
+            // Not even a pool that is gone is forgotten while it has locked snapshots, or when hosts can't be told.
             appliance.fake.advance(10_000);
+            appliance.fake.allow_all();
             let _ = appliance.engine().delete_pool(&appliance::caller(), vsnap::types::PoolId(1), true);
         }
         if outage == Outage::UntilUpkeep {
@@ -185,34 +187,34 @@ sweeps! {
 
 /// What is inside a pool can't be told while the pool is not here.
 macro_rules! outages {
-    ($module:ident: $($name:ident)*) => {
+    ($module:ident, $sweeps:ident: $($name:ident)*) => {
         sweeps! { $module: $($name)* }
 
-        mod without_disks {$(
-            #[test]
-            fn $name() {
-                super::sweep_without_disks(&super::$module::$name(), super::Outage::UntilRestart);
-            }
-        )*}
+        mod $sweeps {$(
+            mod $name {
+                use crate::{Outage, $module::$name, sweep_without_disks};
 
-        mod forgotten {$(
-            #[test]
-            fn $name() {
-                super::sweep_without_disks(&super::$module::$name(), super::Outage::Forgotten);
-            }
-        )*}
+                #[test]
+                fn without_disks() {
+                    sweep_without_disks(&$name(), Outage::UntilRestart);
+                }
 
-        mod disks_come_back {$(
-            #[test]
-            fn $name() {
-                super::sweep_without_disks(&super::$module::$name(), super::Outage::UntilUpkeep);
+                #[test]
+                fn forgotten() {
+                    sweep_without_disks(&$name(), Outage::Forgotten);
+                }
+
+                #[test]
+                fn disks_come_back() {
+                    sweep_without_disks(&$name(), Outage::UntilUpkeep);
+                }
             }
         )*}
     };
 }
 
 outages! {
-    volume_scenarios:
+    volume_scenarios, volumes_away:
     create_filesystem
     create_filesystem_that_fails
     create_filesystem_that_is_not_mounted
@@ -276,8 +278,8 @@ sweeps! {
     take_services_that_fails
 }
 
-sweeps! {
-    share_scenarios:
+outages! {
+    share_scenarios, shares_away:
     create_nfs_share
     create_smb_share
     create_share_that_is_not_exported
@@ -292,6 +294,14 @@ sweeps! {
     rollback_with_share
     rollback_with_share_that_fails
     rollback_with_shared_clone
+    snapshot_of_smb_share
+    delete_snapshot_of_smb_share
+    delete_snapshot_of_smb_share_that_fails
+    promotion_of_smb_share
+}
+
+sweeps! {
+    share_scenarios:
     delete_pool_with_shares
 }
 
@@ -323,8 +333,8 @@ direct_sweeps! {
     revoke_user
 }
 
-sweeps! {
-    hosts:
+outages! {
+    hosts, mappings_away:
     create_host
     create_host_that_fails
     update_host
@@ -338,25 +348,12 @@ sweeps! {
     unmap_that_fails
     delete_mapped_lun
     delete_mapped_lun_that_is_refused
-    delete_mapped_pool
-    delete_mapped_pool_that_is_refused
     rollback_of_mapped_lun
     rollback_of_mapped_lun_that_fails
 }
 
-mod without_disks_mapped {
-    #[test]
-    fn map_lun() {
-        super::sweep_without_disks(&super::hosts::map_lun(), super::Outage::UntilRestart);
-    }
-
-    #[test]
-    fn unmap() {
-        super::sweep_without_disks(&super::hosts::unmap(), super::Outage::UntilRestart);
-    }
-
-    #[test]
-    fn forgotten() {
-        super::sweep_without_disks(&super::hosts::delete_mapped_lun(), super::Outage::Forgotten);
-    }
+sweeps! {
+    hosts:
+    delete_mapped_pool
+    delete_mapped_pool_that_is_refused
 }

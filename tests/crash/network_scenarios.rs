@@ -4,6 +4,7 @@ use vsnap::types::network::{Interface, Services};
 
 use crate::{
     appliance::{Appliance, caller},
+    hosts,
     scenarios::Scenario,
 };
 
@@ -15,8 +16,9 @@ fn with_two_interfaces(appliance: &Appliance) {
         name: "ens224".to_owned(),
         hw_addr: OTHER.to_owned(),
         ip4_addrs: vec![[10, 0, 0, 1].into()],
-        ip6_addrs: vec![],
+        ip6_addrs: vec!["fd78::1".parse().unwrap(), "fe80::1".parse().unwrap()],
     });
+    hosts::create(appliance, "host", &["a"]);
 }
 
 fn offer(appliance: &Appliance, words: &[&str]) {
@@ -99,4 +101,36 @@ fn an_interface_is_followed_to_its_new_name_and_waited_for_when_it_is_gone() {
     appliance.fake.world().interfaces.push(other);
     appliance.engine().upkeep().unwrap();
     assert_eq!(closed(&appliance), [""; 0]);
+}
+
+#[test]
+fn the_target_listens_where_it_is_offered_and_follows_addresses() {
+    let appliance = Appliance::new();
+    with_two_interfaces(&appliance);
+    assert_eq!(appliance.portals(), ["[::]:3260"]);
+    offer(&appliance, &["mgmt", "nfs"]);
+    assert_eq!(appliance.portals(), ["172.20.46.61:3260"]);
+    // By DHCP another one, and one of IPv6 beside it.
+    {
+        let mut world = appliance.fake.world();
+        world.interfaces[0].ip4_addrs = vec![[172, 20, 46, 62].into()];
+        world.interfaces[0].ip6_addrs.push("2001:db8::62".parse().unwrap());
+    }
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(appliance.portals(), ["172.20.46.62:3260", "[2001:db8::62]:3260"]);
+    offer(&appliance, &["iscsi"]);
+    assert_eq!(appliance.portals(), ["[::]:3260"]);
+}
+
+#[test]
+fn a_target_without_addresses_gets_them_when_they_come() {
+    let appliance = Appliance::new();
+    with_two_interfaces(&appliance);
+    offer(&appliance, &["nfs"]);
+    let addresses = std::mem::take(&mut appliance.fake.world().interfaces[0].ip4_addrs);
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(appliance.portals(), [""; 0]);
+    appliance.fake.world().interfaces[0].ip4_addrs = addresses;
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(appliance.portals(), ["172.20.46.61:3260"]);
 }

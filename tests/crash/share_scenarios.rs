@@ -46,6 +46,15 @@ fn with_clone(appliance: &Appliance) {
     share(appliance, 4, &nfs(&["all"]));
 }
 
+/// Volume 4, a clone of snapshot 1 of volume 1; both are shared by SMB.
+fn with_smb_clone(appliance: &Appliance) {
+    appliance.make_volumes();
+    share(appliance, 1, &smb());
+    appliance.snap("old", &[1]);
+    appliance.clone_of("four", 1);
+    share(appliance, 4, &smb());
+}
+
 fn refusing(appliance: &Appliance, prepare: fn(&Appliance), effect: &'static str) {
     prepare(appliance);
     appliance.refuse(effect);
@@ -57,6 +66,10 @@ fn update(appliance: &Appliance, after: ShareProperties) {
 
 fn delete(appliance: &Appliance) {
     let _ = appliance.engine().delete_share(&caller(), ShareId(1));
+}
+
+fn delete_snapshot(appliance: &Appliance) {
+    let _ = appliance.engine().delete_snapshot(&caller(), SnapshotId(1));
 }
 
 fn delete_volume(appliance: &Appliance) {
@@ -111,6 +124,12 @@ scenarios! {
     rollback_with_share: with_clone => roll_back_alone;
     rollback_with_share_that_fails: |it| refusing(it, with_clone, "rollback") => roll_back_alone;
     rollback_with_shared_clone: with_clone => roll_back;
+    snapshot_of_smb_share: with_shares => |it| it.snap("new", &[3]);
+    delete_snapshot_of_smb_share: |it| { with_shares(it); it.snap("old", &[3]); } => delete_snapshot;
+    delete_snapshot_of_smb_share_that_fails: |it| { with_shares(it); it.snap("old", &[3]); it.refuse("destroy_snapshots"); }
+        => delete_snapshot;
+    promotion_of_smb_share: with_smb_clone
+        => |it| { let _ = it.engine().act_on_volume(&caller(), VolumeId(4), VolumeAction::Promote); };
     delete_pool_with_shares: with_clone => |it| { let _ = it.engine().delete_pool(&caller(), PoolId(1), true); };
 }
 
@@ -126,6 +145,7 @@ impl Appliance {
         }
         let (shares, _) = self.engine().shares(&Selection::default()).unwrap();
         let (volumes, _) = self.engine().volumes(&Selection::default()).unwrap();
+        let (snapshots, _) = self.engine().snapshots(&Selection::default()).unwrap();
         let world = self.fake.world();
         let mut notes: BTreeSet<(String, String)> = BTreeSet::new();
         for (name, dataset) in world.pools.get("vpool1").into_iter().flat_map(|pool| &pool.datasets) {
@@ -148,12 +168,45 @@ impl Appliance {
                     read_only: properties.read_only,
                     snapshots_visible: properties.snapshots_visible,
                 }),
-                ShareType::Smb => smb.push((share.name.clone(), dataset.mountpoint())),
+                ShareType::Smb => {
+                    let of_volume = snapshots.iter().filter(|snapshot| snapshot.volume == share.volume);
+                    smb.push(SmbShare {
+                        name: share.name.clone(),
+                        path: dataset.mountpoint(),
+                        read_only: properties.read_only,
+                        versions: of_volume.map(|one| (one.created, format!("snap{}", one.id))).collect(),
+                    });
+                }
             }
         }
         assert_eq!(rows, notes, "{when}: rows and notes of shares differ");
         assert_eq!(world.exports.nfs, nfs, "{when}: NFS exports");
-        let shared = |it: &SmbShare| (it.name.clone(), it.path.clone());
-        assert_eq!(world.exports.smb.iter().map(shared).collect::<Vec<_>>(), smb, "{when}: SMB shares");
+        assert_eq!(world.exports.smb, smb, "{when}: SMB shares");
     }
+}
+
+#[test]
+fn previous_versions_come_and_go_with_snapshots_and_cost_others_nothing() {
+    let appliance = Appliance::new();
+    with_shares(&appliance);
+    let versions = || appliance.fake.world().exports.smb[0].versions.iter().map(|(_, name)| name.clone()).collect();
+    let versions = || -> Vec<String> { versions() };
+    appliance.snap("a", &[1, 3]);
+    appliance.snap("b", &[3]);
+    assert_eq!(versions(), ["snap2", "snap3"]);
+    appliance.engine().delete_snapshot(&caller(), SnapshotId(2)).unwrap();
+    assert_eq!(versions(), ["snap3"]);
+    appliance.refuse("destroy_snapshots");
+    assert!(appliance.engine().delete_snapshot(&caller(), SnapshotId(3)).is_err());
+    assert_eq!(versions(), ["snap3"], "it is still there");
+    // Samba is of no interest when it does not share the volume, and a snapshot is one also when Samba fails.
+    let before = appliance.fake.count("apply_smb");
+    appliance.snap("c", &[1, 2]);
+    assert_eq!(appliance.fake.count("apply_smb"), before);
+    appliance.refuse("apply_smb");
+    appliance.snap("d", &[3]);
+    appliance.fake.allow_all();
+    assert_eq!(versions(), ["snap3"]);
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(versions(), ["snap3", "snap6"]);
 }

@@ -5,6 +5,8 @@
 mod accounts;
 mod datasets;
 mod disks;
+mod exports;
+mod iscsi;
 mod networks;
 mod pools;
 mod snapshots;

@@ -1,21 +1,11 @@
 //! The packet filter of services per interface.
 
-use std::sync::Arc;
-
 use vsnap::{
-    os::{Exports, InterfaceServices, LinuxExports, NetworkServices, fake::FakeOs},
+    os::{InterfaceServices, NetworkServices},
     types::network::Services,
 };
 
 use crate::system::System;
-
-fn exports() -> Arc<dyn Exports> {
-    if System::new().is_real() {
-        Arc::new(LinuxExports::new(std::path::Path::new("/var/lib/vsnap")).unwrap())
-    } else {
-        FakeOs::new()
-    }
-}
 
 /// About an interface that no machine has.
 fn wanted(words: &[&str]) -> NetworkServices {
@@ -26,7 +16,7 @@ fn wanted(words: &[&str]) -> NetworkServices {
 
 #[test]
 fn only_a_difference_is_applied() {
-    let exports = exports();
+    let exports = System::new().exports;
     let changes = |wanted: &NetworkServices| exports.apply_networks(wanted).unwrap().changes.len();
     changes(&NetworkServices::default());
     assert_eq!(changes(&NetworkServices::default()), 0);

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, process::Command, sync::Arc};
 
 use vsnap::{
     os::{
-        DatasetCreation, DatasetKind, Error, Kind, LabelOwner, Machine, PoolCreation, Zfs, fake::FakeOs,
-        machine::Linux, zfs::OpenZfs,
+        DatasetCreation, DatasetKind, Error, Exports, Kind, LabelOwner, LinuxExports, Machine, PoolCreation, Zfs,
+        fake::FakeOs, machine::Linux, zfs::OpenZfs,
     },
     types::{
         PoolId, VolumeId,
@@ -21,6 +21,7 @@ use vsnap::{
 pub struct System {
     pub zfs: Arc<dyn Zfs>,
     pub machine: Arc<dyn Machine>,
+    pub exports: Arc<dyn Exports>,
     fake: Option<Arc<FakeOs>>,
 }
 
@@ -32,10 +33,11 @@ impl System {
         if std::env::var("VSNAP_OS_TEST").as_deref() == Ok("real") {
             let zfs: Arc<dyn Zfs> = Arc::new(OpenZfs::new().unwrap());
             let machine: Arc<dyn Machine> = Arc::new(Linux::new(false).unwrap());
-            return System { zfs, machine, fake: None };
+            let exports: Arc<dyn Exports> = Arc::new(LinuxExports::new("/var/lib/vsnap".as_ref()).unwrap());
+            return System { zfs, machine, exports, fake: None };
         }
         let fake = FakeOs::new();
-        System { zfs: fake.clone(), machine: fake.clone(), fake: Some(fake) }
+        System { zfs: fake.clone(), machine: fake.clone(), exports: fake.clone(), fake: Some(fake) }
     }
 
     pub fn is_real(&self) -> bool {

@@ -17,6 +17,18 @@ fn required(name: &str) -> String {
     variable(name).unwrap_or_else(|| panic!("{name} is not set; run `make vm-test`, or see README.md"))
 }
 
+/// Address and port at which a service of the appliance (`NFS`, `SMB`, `ISCSI`) is reached from here: the ports of a
+/// virtual one are forwarded.
+pub fn port(service: &str) -> (String, String) {
+    let known = match service {
+        "NFS" => "2049",
+        "SMB" => "445",
+        _ => "3260",
+    };
+    let port = variable(&format!("VSNAP_TEST_{service}_PORT")).unwrap_or_else(|| known.to_owned());
+    (required("VSNAP_TEST_HOST"), port)
+}
+
 /// An appliance that is initialised (multipool) and has no pools. When a test has passed, ZFS and the API must tell the
 /// same, and there must be no pools but those that the test made over the API.
 pub struct Bed {

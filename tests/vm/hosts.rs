@@ -192,6 +192,58 @@ fn initiators_see_what_is_theirs_alone() {
     check_nothing_left(&bed);
 }
 
+/// The target listens where it is offered. Sessions whose address stays go on.
+#[test]
+fn portals_follow_services_and_addresses() {
+    let (bed, pool) = fresh();
+    let all = "for n in eth0 eth1; do vsnap network update $n --services all; done >/dev/null; \
+               ip addr del fd78:7::1/64 dev eth1 2>/dev/null; true";
+    bed.shell(all);
+    let _all = bed.afterwards(all);
+    let host_id = host(&bed, "tester", &[IQN]);
+    map(&bed, &lun(&bed, &pool, "disk", 16 * MIB), &host_id);
+    let portals = || bed.shell(&format!("ls {CONFIGFS}/iscsi/{}/tpgt_1/np", target(&bed)));
+    assert_eq!(portals(), "[::]:3260");
+    become_initiator(&bed, IQN, "");
+    let discover = |address: &str| bed.shell(&format!("iscsiadm -m discovery -t st -p {address}"));
+    // Only the address that it came in by.
+    assert_eq!(discover("10.77.0.1").lines().count(), 1);
+    bed.shell("iscsiadm -m node -l >/dev/null; udevadm settle");
+    let path = format!("/dev/disk/by-path/ip-10.77.0.1:3260-iscsi-{}-lun-0", target(&bed));
+    wait_until("the disk is there", 20, || bed.try_shell(&format!("test -b {path}")).status.success());
+    let session = || bed.shell("iscsiadm -m session | cut -d ' ' -f 2");
+    let id = session();
+    let writes = |text: &str| {
+        bed.shell(&format!("echo {text} | dd of={path} bs=512 conv=sync oflag=direct status=none"));
+        assert_eq!((bed.shell(&format!("head -c {} {path}", text.len())).as_str(), session()), (text, id.clone()));
+    };
+    writes("everywhere");
+    bed.shell("vsnap network update eth0 --services mgmt,nfs,smb,repl");
+    assert_eq!(portals(), "10.77.0.1:3260");
+    writes("on eth1 alone");
+    assert_eq!(discover("10.77.0.1").lines().count(), 1);
+    assert!(!bed.try_shell("iscsiadm -m discovery -t st -p 127.0.0.1").status.success());
+    // An address that comes is one more with the next change, or round of upkeep.
+    bed.shell("ip addr add fd78:7::1/64 dev eth1 nodad");
+    bed.put(&format!("/api/host/{host_id}"), json!({"name": "renamed"})).ok();
+    assert_eq!(portals(), "10.77.0.1:3260\n[fd78:7::1]:3260");
+    assert!(discover("[fd78:7::1]").contains("[fd78:7::1]:3260"));
+    writes("on both");
+    // As on a machine without addresses when the daemon starts; they come later.
+    bed.shell("systemctl stop vsnapd; ip addr del fd78:7::1/64 dev eth1; systemctl start vsnapd");
+    bed.wait_for_api();
+    assert_eq!(portals(), "10.77.0.1:3260");
+    writes("on eth1 again");
+    bed.shell("vsnap network update eth0 --services all");
+    assert_eq!(portals(), "[::]:3260");
+    assert!(discover("127.0.0.1").contains("127.0.0.1:3260"));
+    writes("everywhere again");
+    log_out(&bed);
+    remove_hosts(&bed);
+    check_nothing_left(&bed);
+    assert!(!bed.shell("dmesg").contains("blocked for more than"), "a kernel task hangs");
+}
+
 #[test]
 fn what_was_taken_away_by_hand_comes_back_and_strangers_stay() {
     let (bed, pool) = fresh();

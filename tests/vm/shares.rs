@@ -7,25 +7,31 @@ use serde_json::{Value, json};
 
 use crate::bed::{Afterwards, Bed, wait_until};
 
-/// Two clients, each in a network of its own: number 1 has 10.78.1.2, number 2 has 10.78.2.2.
-fn clients(bed: &Bed) -> Afterwards<'_> {
+/// Two clients, each in a network of its own: number 1 has 10.78.1.2 and fd78:1::2, number 2 has 10.78.2.2 and fd78:2::2.
+pub fn clients(bed: &Bed) -> Afterwards<'_> {
     let gone = "for i in 1 2; do umount -fl /mnt/c$i; ip link del veth$i; ip netns del c$i; done 2>/dev/null; true";
     bed.shell(gone);
     bed.shell(
         "for i in 1 2; do ip netns add c$i; ip link add veth$i type veth peer name eth0 netns c$i; \
-         ip addr add 10.78.$i.1/24 dev veth$i; ip link set veth$i up; \
-         ip -n c$i addr add 10.78.$i.2/24 dev eth0; ip -n c$i link set eth0 up; ip -n c$i link set lo up; \
+         ip addr add 10.78.$i.1/24 dev veth$i; ip addr add fd78:$i::1/64 dev veth$i nodad; ip link set veth$i up; \
+         ip -n c$i addr add 10.78.$i.2/24 dev eth0; ip -n c$i addr add fd78:$i::2/64 dev eth0 nodad; \
+         ip -n c$i link set eth0 up; ip -n c$i link set lo up; \
          mkdir -p /mnt/c$i; done",
     );
     bed.afterwards(gone)
 }
 
 /// Mounts a path of the appliance at a client; tells whether it could.
-fn mount(bed: &Bed, client: u8, version: &str, path: &str) -> bool {
+pub fn mount(bed: &Bed, client: u8, version: &str, path: &str) -> bool {
+    mount_from(bed, client, &format!("10.78.{client}.1"), version, path)
+}
+
+/// The same from another of the appliance's addresses.
+fn mount_from(bed: &Bed, client: u8, server: &str, version: &str, path: &str) -> bool {
     let options = format!("vers={version},nolock,soft,timeo=50,retrans=2,retry=0");
     let command = format!(
         "umount -fl /mnt/c{client} 2>/dev/null; timeout 40 nsenter --net=/run/netns/c{client} \
-         mount -t nfs -o {options} 10.78.{client}.1:{path} /mnt/c{client}"
+         mount -t nfs -o {options} {server}:{path} /mnt/c{client}"
     );
     bed.try_shell(&command).status.success()
 }
@@ -39,15 +45,15 @@ fn filesystem(bed: &Bed, pool: &str, name: &str) -> String {
     volume["id"].as_str().unwrap().to_owned()
 }
 
-fn share(bed: &Bed, volume: &str, body: Value) -> Value {
+pub fn share(bed: &Bed, volume: &str, body: Value) -> Value {
     bed.post(&format!("/api/volume/{volume}/share"), body).ok()
 }
 
-fn nfs(hosts: &[&str]) -> Value {
+pub fn nfs(hosts: &[&str]) -> Value {
     json!({"share_type": "nfs", "share_options": {"allowed_hosts": hosts}})
 }
 
-fn exported_to(bed: &Bed, path: &str) -> Vec<String> {
+pub fn exported_to(bed: &Bed, path: &str) -> Vec<String> {
     let table = bed.shell("cat /var/lib/nfs/etab");
     let ours = table.lines().filter_map(|line| line.strip_prefix(&format!("{path}\t")));
     let mut clients: Vec<String> = ours.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())).collect();
@@ -55,13 +61,13 @@ fn exported_to(bed: &Bed, path: &str) -> Vec<String> {
     clients
 }
 
-fn smb(bed: &Bed, login: &str, share: &str, commands: &str) -> (bool, String) {
+pub fn smb(bed: &Bed, login: &str, share: &str, commands: &str) -> (bool, String) {
     let output =
         bed.try_shell(&format!("cd /tmp; timeout 60 smbclient -U '{login}' //127.0.0.1/{share} -c '{commands}' 2>&1"));
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn login() -> String {
+pub fn login() -> String {
     let variable = |name: &str| std::env::var(name).unwrap();
     format!("{}%{}", variable("VSNAP_TEST_USER"), variable("VSNAP_TEST_PASSWORD"))
 }
@@ -108,6 +114,103 @@ fn nfs_shares_are_for_those_who_are_allowed() {
     assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
     assert_eq!(exported_to(&bed, path), Vec::<String>::new());
     assert!(!works(&bed, &format!("zfs list vpool{pool}/fs{volume}")));
+}
+
+#[test]
+fn ipv6_clients_are_told_apart() {
+    let bed = Bed::fresh();
+    let pool = bed.create_pool("shares", "raid0", &bed.equal_disks(1));
+    let volume = filesystem(&bed, &pool, "nfs");
+    let _clients = clients(&bed);
+    let share = share(&bed, &volume, nfs(&["fd78:1::2"]));
+    let path = share["name"].as_str().unwrap();
+    for version in ["3", "4.2"] {
+        assert!(mount_from(&bed, 1, "[fd78:1::1]", version, path), "version {version}");
+        bed.shell(&format!(
+            "echo {version} > /mnt/c1/{version}; sync /mnt/c1/{version}; grep -q {version} {path}/{version}"
+        ));
+        assert!(!mount_from(&bed, 2, "[fd78:2::1]", version, path), "another address, version {version}");
+        assert!(!mount(&bed, 1, version, path), "the same client by IPv4, version {version}");
+    }
+    bed.put(&format!("/api/volume/{volume}/share"), nfs(&["fd78:2::/64"])).ok();
+    assert!(mount_from(&bed, 2, "[fd78:2::1]", "4.2", path) && works(&bed, "grep -q 4.2 /mnt/c2/4.2"), "its subnet");
+    assert!(!mount_from(&bed, 1, "[fd78:1::1]", "4.2", path), "allowed no longer");
+}
+
+/// While others change shares all the time, a volume that a client has mounted can be deleted.
+#[test]
+fn a_burst_of_changes_keeps_no_deletion_from_its_end() {
+    let bed = Bed::fresh();
+    let pool = bed.create_pool("shares", "raid0", &bed.equal_disks(1));
+    let (one, two) = (filesystem(&bed, &pool, "one"), filesystem(&bed, &pool, "two"));
+    let _clients = clients(&bed);
+    let path = share(&bed, &one, nfs(&["10.78.1.2"]))["name"].as_str().unwrap().to_owned();
+    share(&bed, &two, nfs(&["10.9.9.9"]));
+    assert!(mount(&bed, 1, "4.2", &path) && works(&bed, "touch /mnt/c1/file"));
+    let deleted = std::sync::atomic::AtomicBool::new(false);
+    let change = |host: &str| bed.put(&format!("/api/volume/{two}/share"), nfs(&[host])).ok();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for host in (1..200).map(|host| format!("10.9.9.{host}")) {
+                change(&host);
+                if deleted.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        // Other runs of exportfs that nobody can hold back book seconds as well.
+        bed.shell("for i in 1 2 3 4 5 6 7 8; do exportfs -f; done");
+        let began = Instant::now();
+        let answer = bed.delete(&format!("/api/volume/{one}"));
+        deleted.store(true, std::sync::atomic::Ordering::Relaxed);
+        println!("the deletion took {:?}", began.elapsed());
+        answer.ok();
+    });
+    assert!(!works(&bed, &format!("zfs list vpool{pool}/fs{one}")));
+    let began = Instant::now();
+    bed.delete(&format!("/api/volume/{two}")).ok();
+    println!("the other one took {:?}", began.elapsed());
+}
+
+/// As many as are made in half a minute, since what it costs must not depend on how many there are.
+#[test]
+fn many_shares_and_luns_come_back_with_a_few_processes() {
+    const MANY: usize = 10;
+    const TRACE: &str = "/sys/kernel/tracing";
+    let bed = Bed::fresh();
+    let pool = bed.create_pool("shares", "raid0", &bed.equal_disks(1));
+    let host = bed.post("/api/host", json!({"name": "many", "iqns": ["iqn.1994-05.com.example:many"]})).ok();
+    let host = host["id"].as_str().unwrap();
+    for number in 0..MANY {
+        let volume = filesystem(&bed, &pool, &format!("fs{number}"));
+        share(&bed, &volume, if number % 2 == 0 { nfs(&["10.9.9.9"]) } else { json!({"share_type": "smb"}) });
+        let body =
+            json!({"name": format!("lun{number}"), "volume_type": "lun", "pool_id": pool, "size_total": 16 << 20});
+        let lun = bed.post("/api/volume", body).ok();
+        bed.post(&format!("/api/host/{host}"), json!({"action": "map", "vol_id": lun["id"]})).ok();
+    }
+    let exports = || {
+        let links = "find /sys/kernel/config/target/iscsi -type l | sort";
+        bed.shell(&format!(
+            "grep -o '^/vsnap[^(]*' /var/lib/nfs/etab | sort; grep '^\\[' /etc/samba/vsnap.conf; {links}"
+        ))
+    };
+    let before = exports();
+    bed.shell(
+        "systemctl stop vsnapd; exportfs -ua; rm /etc/exports.d/vsnap.exports /etc/samba/vsnap.conf; \
+               targetcli clearconfig confirm=true >/dev/null",
+    );
+    let _trace = bed.afterwards(format!("echo 0 > {TRACE}/events/sched/sched_process_exec/enable"));
+    bed.shell(&format!("echo > {TRACE}/trace; echo 1 > {TRACE}/events/sched/sched_process_exec/enable"));
+    let began = Instant::now();
+    bed.shell("systemctl start vsnapd");
+    bed.wait_for_api();
+    println!("{MANY} shares and {MANY} luns were back after {:?}", began.elapsed());
+    assert_eq!(exports(), before);
+    let trace = bed.shell(&format!("cat {TRACE}/trace"));
+    let runs = |program: &str| trace.lines().filter(|line| line.contains(&format!("/{program} "))).count();
+    assert_eq!(["exportfs", "testparm", "smbcontrol"].map(runs), [1, 1, 1], "{trace}");
+    bed.delete(&format!("/api/host/{host}")).ok();
 }
 
 #[test]
@@ -169,8 +272,10 @@ fn smb_shares_are_for_users_of_the_appliance() {
     let acl = |change: &str| bed.shell(&format!("smbcacls -U '{}' //127.0.0.1/{name} one {change}", login()));
     acl(&format!("-a 'ACL:{user}:ALLOWED/0x0/READ'"));
     assert!(acl("").contains("ALLOWED/0x0/READ"), "{}", acl(""));
-    // A mounted share, encrypted; the appliance's old state is a previous version.
+    // A mounted share, encrypted; the appliance's old state is a previous version as soon as there is a snapshot.
     bed.post(&format!("/api/volume/{volume}/snapshot"), json!({"name": "s"})).ok();
+    let (_, text) = smb(&bed, &login(), name, "allinfo one");
+    assert!(text.contains("@GMT-20"), "{text}");
     let _mount = bed.afterwards("umount -fl /mnt/smb");
     let (user, password) = (login(), login());
     let (user, password) = (user.split('%').next().unwrap(), password.split('%').nth(1).unwrap());
@@ -187,9 +292,6 @@ fn smb_shares_are_for_users_of_the_appliance() {
     assert!(bed.shell("smbstatus -S").contains(name), "a share that was not touched lost its client");
     let after = bed.shell("grep -v vsnap.conf /etc/samba/smb.conf | grep -v 'Shares of the vSnap'");
     assert_eq!(before.trim(), after.trim(), "smb.conf of the administrator");
-    // Previous versions appear with the next change of shares, or within a minute.
-    let (_, text) = smb(&bed, &login(), name, "allinfo one");
-    assert!(text.contains("@GMT-20"), "{text}");
     // From SMB to NFS in one step; the connection ends, and so does the volume.
     bed.shell("(sleep 60 > /mnt/smb/open) >/dev/null 2>&1 &");
     let changed = bed.put(&format!("/api/share/{id}"), nfs(&["10.9.9.9"])).ok();

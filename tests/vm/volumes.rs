@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, wait_until};
+use crate::{
+    bed::{Bed, wait_until},
+    shares,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -284,6 +287,49 @@ fn volumes_come_back_after_a_reboot() {
     assert_eq!(names(&bed.get("/api/volume").ok()), names(&before));
 }
 
+/// Everything that a rebuild has to bring back: name and id of system and pool, and the details of the rest, without
+/// what moves by itself and what is kept in the catalog only.
+fn objects(bed: &Bed, pool: &str) -> Vec<Value> {
+    let mut all = vec![bed.get("/api/system").ok()["id"].clone(), bed.pool(pool)["name"].clone()];
+    for kind in ["volume", "snapshot", "share"] {
+        for one in bed.get(&format!("/api/{kind}")).ok()[format!("{kind}s")].as_array().unwrap() {
+            let mut detail = bed.get(&format!("/api/{kind}/{}", id(one))).ok();
+            for moving in ["size_used", "size_free", "time_updated"] {
+                detail.as_object_mut().unwrap().remove(moving);
+            }
+            for hold in detail["holds"].as_array_mut().into_iter().flatten() {
+                hold["user"] = Value::Null;
+                hold["time_created"] = Value::Null;
+            }
+            all.push(detail);
+        }
+    }
+    all
+}
+
+/// One filesystem by NFS for a client at 10.78.1.2 and one by SMB, both with a file: path and name.
+fn share_two(bed: &Bed, one: &str, two: &str) -> (String, String) {
+    let options = json!({"allowed_hosts": ["10.78.1.2", "2001:db8::/32"], "snapshots_visible": true});
+    let first = shares::share(bed, one, json!({"share_type": "nfs", "share_options": options}));
+    let second = shares::share(bed, two, json!({"share_type": "smb", "share_options": {"read_only": true}}));
+    let path = first["name"].as_str().unwrap().to_owned();
+    bed.shell(&format!("echo kept > {path}/file; echo kept > $(dirname {path})/fs{two}/file; sync"));
+    (path, second["name"].as_str().unwrap().to_owned())
+}
+
+/// Clients read what is in them.
+fn check_reachable(bed: &Bed, (path, name): &(String, String)) {
+    assert_eq!(shares::exported_to(bed, path), ["10.78.1.2", "2001:db8::/32"]);
+    {
+        let _clients = shares::clients(bed);
+        assert!(shares::mount(bed, 1, "4.2", path));
+        assert_eq!(bed.shell("cat /mnt/c1/file"), "kept");
+    }
+    let (done, text) = shares::smb(bed, &shares::login(), name, "get file smb-file");
+    assert!(done, "{text}");
+    assert_eq!(bed.shell("cat /tmp/smb-file && rm /tmp/smb-file"), "kept");
+}
+
 #[test]
 fn the_catalog_is_rebuilt_from_the_pools_alone() {
     let bed = Bed::fresh();
@@ -301,26 +347,8 @@ fn the_catalog_is_rebuilt_from_the_pools_alone() {
     bed.post(&format!("/api/snapshot/{second}"), json!({"action": "hold", "reason": "legal case ü"})).ok();
     let clone = clone(&bed, &first, "clone");
     bed.put(&format!("/api/volume/{clone}"), json!({"compression": false})).ok();
-    let objects = |bed: &Bed| {
-        let mut all = vec![bed.get("/api/system").ok()["id"].clone(), bed.pool(&pool)["name"].clone()];
-        for list in [bed.get("/api/volume").ok()["volumes"].clone(), bed.get("/api/snapshot").ok()["snapshots"].clone()]
-        {
-            for one in list.as_array().unwrap() {
-                let kind = if one.get("volume_type").is_some() { "volume" } else { "snapshot" };
-                let mut detail = bed.get(&format!("/api/{kind}/{}", id(one))).ok();
-                for moving in ["size_used", "size_free", "time_updated"] {
-                    detail.as_object_mut().unwrap().remove(moving);
-                }
-                for hold in detail["holds"].as_array_mut().into_iter().flatten() {
-                    hold["user"] = Value::Null;
-                    hold["time_created"] = Value::Null;
-                }
-                all.push(detail);
-            }
-        }
-        all
-    };
-    let before = objects(&bed);
+    let shares = share_two(&bed, &volume, &clone);
+    let before = objects(&bed, &pool);
     bed.shell("systemctl stop vsnapd && rm -f /var/lib/vsnap/catalog.sqlite*");
     bed.shell(&format!("for i in $(seq 30); do zpool export vpool{pool} && exit 0; sleep 1; done; exit 1"));
     bed.shell("systemctl start vsnapd");
@@ -329,12 +357,10 @@ fn the_catalog_is_rebuilt_from_the_pools_alone() {
     // Disks of the machine may have pools of an appliance that it was before.
     let system = before[0].as_str().unwrap();
     let rebuilt = bed.shell_json(&format!("vsnap --json system rebuild-catalog --system-id {system}"));
-    assert_eq!(
-        (&rebuilt["pools"], &rebuilt["volumes"], &rebuilt["snapshots"]),
-        (&json!(1), &json!(4), &json!(2)),
-        "{rebuilt}"
-    );
-    assert_eq!(objects(&bed), before);
+    let counts = ["pools", "volumes", "snapshots", "shares"].map(|what| rebuilt[what].clone());
+    assert_eq!(counts, [1, 4, 2, 2].map(|count| json!(count)), "{rebuilt}");
+    assert_eq!(objects(&bed, &pool), before);
+    check_reachable(&bed, &shares);
     assert_eq!(bed.get("/api/system/report").ok()["total"], 0);
     // It works on: the lock still holds, and what is made next gets an id that nothing had.
     bed.delete(&format!("/api/volume/{clone}")).ok();

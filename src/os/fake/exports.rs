@@ -40,11 +40,17 @@ fn replace<T: PartialEq>(live: &mut T, wanted: T, what: &str) -> Applied {
 
 impl Exports for FakeOs {
     fn apply_nfs(&self, wanted: &[NfsExport]) -> Result<Applied> {
-        self.effect("apply_nfs", |world| Ok(replace(&mut world.exports.nfs, wanted.to_vec(), "NFS")))
+        self.effect("apply_nfs", |world| {
+            let here = mounted(world, wanted, |export| &export.path);
+            Ok(replace(&mut world.exports.nfs, here, "NFS"))
+        })
     }
 
     fn apply_smb(&self, wanted: &[SmbShare]) -> Result<Applied> {
-        self.effect("apply_smb", |world| Ok(replace(&mut world.exports.smb, wanted.to_vec(), "SMB")))
+        self.effect("apply_smb", |world| {
+            let here = mounted(world, wanted, |share| &share.path);
+            Ok(replace(&mut world.exports.smb, here, "SMB"))
+        })
     }
 
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied> {
@@ -86,16 +92,31 @@ impl Exports for FakeOs {
     }
 }
 
-/// What of a target can be reached: LUNs need a zvol, or a filesystem that is mounted, in a pool that is imported.
+/// Those whose filesystem is mounted: what is in its place otherwise is nobody's to see.
+fn mounted<T: Clone>(world: &World, wanted: &[T], path: impl Fn(&T) -> &String) -> Vec<T> {
+    let pools = world.pools.values().filter(|pool| pool.imported);
+    let here: BTreeSet<String> = pools
+        .flat_map(|pool| &pool.datasets)
+        .filter(|(_, dataset)| dataset.mounted)
+        .map(|(name, _)| format!("/vsnap/{name}"))
+        .collect();
+    wanted.iter().filter(|one| here.contains(path(one))).cloned().collect()
+}
+
+/// What of a target can be reached: LUNs need a zvol, or a file in a filesystem that is mounted, in a pool that is
+/// imported.
 fn reachable(world: &World, target: &ScsiTarget) -> Result<ScsiTarget> {
     let is_there = |unit: &ScsiUnit| {
-        let dataset = match &unit.backing {
-            Backing::Zvol(dataset) => dataset,
-            Backing::File { filesystem, .. } => filesystem,
+        let (dataset, path) = match &unit.backing {
+            Backing::Zvol(dataset) => (dataset, None),
+            Backing::File { filesystem, path } => (filesystem, Some(path)),
         };
         let pool = dataset.as_str().split('/').next().and_then(|pool| world.pools.get(pool));
         let found = pool.filter(|pool| pool.imported).and_then(|pool| pool.datasets.get(dataset.as_str()));
-        found.is_some_and(|found| !found.is_filesystem() || found.mounted)
+        found.is_some_and(|found| match path {
+            None => !found.is_filesystem(),
+            Some(path) => found.mounted && found.content.size_of(path.as_str()).is_ok(),
+        })
     };
     if let Some(unit) = target.units.iter().find(|unit| unit.needed && !is_there(unit)) {
         return Err(Error::new(Kind::Missing, format!("mapping volume {}", unit.volume), "its device is not there"));

@@ -45,6 +45,7 @@ pub struct Stopped;
 pub struct FakeOs {
     world: Mutex<World>,
     refusals: Mutex<HashMap<&'static str, Error>>,
+    effects: Mutex<HashMap<&'static str, usize>>,
     steps: AtomicUsize,
     stop_at: AtomicUsize,
     stopped_for_good: AtomicBool,
@@ -73,6 +74,7 @@ impl FakeOs {
         Arc::new_cyclic(|this| FakeOs {
             world: Mutex::new(world),
             refusals: Mutex::default(),
+            effects: Mutex::default(),
             steps: AtomicUsize::new(0),
             stop_at: AtomicUsize::new(usize::MAX),
             stopped_for_good: AtomicBool::new(false),
@@ -110,6 +112,11 @@ impl FakeOs {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// How often `effect` was asked for.
+    pub fn count(&self, effect: &str) -> usize {
+        self.effects.lock().unwrap_or_else(PoisonError::into_inner).get(effect).copied().unwrap_or(0)
+    }
+
     /// Time passes.
     pub fn advance(&self, seconds: i64) {
         self.clock.fetch_add(seconds, Ordering::Relaxed);
@@ -144,6 +151,7 @@ impl FakeOs {
     /// Something that changes the world: may be refused, and may be stopped before and after.
     fn effect<T>(&self, name: &'static str, change: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
         self.step();
+        *self.effects.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
         self.check_refusal(name)?;
         let value = change(&mut self.world());
         self.step();

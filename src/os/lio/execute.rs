@@ -69,6 +69,10 @@ pub(super) fn execute(
                     Scope::Unit(volume) if !removes && !needed(*volume) => {
                         tracing::error!(volume.id = volume.0, %error, "a mapped volume can't be reached");
                     }
+                    // The address has just gone, or is still being looked at for another one that has it.
+                    Scope::Portal(portal) if !portal.ip().is_unspecified() => {
+                        tracing::warn!(%portal, %error, "the iSCSI target can't be reached at an address yet");
+                    }
                     _ => {
                         first.get_or_insert(error);
                     }

@@ -1,6 +1,11 @@
 //! What is live in LIO: our backstores and our targets, and as much of others as stands in our way.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::SocketAddr,
+    path::Path,
+};
 
 use crate::{
     os::{Error, Kind, Result},
@@ -36,8 +41,8 @@ pub(super) struct Live {
     pub stores: BTreeMap<VolumeId, Store>,
     /// Targets by IQN.
     pub targets: BTreeMap<String, Target>,
-    /// A target of somebody else listens on all IPv4 addresses at our port.
-    pub any_ipv4_taken: bool,
+    /// Portals of targets of somebody else.
+    pub others: BTreeSet<SocketAddr>,
 }
 
 /// The backstore of a volume.
@@ -123,7 +128,7 @@ pub(super) fn read(root: &Path, iqn: Option<&str>) -> Result<Live> {
         } else {
             for group in folders(&root.join("iscsi").join(&name))? {
                 let portals = folders(&root.join("iscsi").join(&name).join(group).join("np"))?;
-                live.any_ipv4_taken |= portals.iter().any(|portal| portal == "0.0.0.0:3260");
+                live.others.extend(portals.iter().filter_map(|portal| portal.parse::<SocketAddr>().ok()));
             }
         }
     }

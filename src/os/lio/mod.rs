@@ -10,7 +10,8 @@
 //!     lun/lun_2/vsnap  -> core/fileio_89000002/vsnap-volume2
 //!     acls/iqn.a/lun_0/vsnap -> lun/lun_1                         the number that the host sees
 //!     acls/iqn.a/lun_1/vsnap -> lun/lun_2
-//!     np/[::]:3260                                                where initiators connect
+//!     np/[::]:3260                                                where initiators connect: everywhere, or
+//!     np/10.0.0.1:3260                                            at each address that offers it
 //! ```
 //!
 //! Ours are the backstores with such a name and number, and the targets with our IQN or our alias; all else is left
@@ -27,20 +28,21 @@ mod secrets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::{Error, Kind, Result, exports::Applied, zfs::backing_file};
+use super::{Error, Kind, Result, exports::Applied, network, zfs::backing_file};
 pub(super) use secrets::Secrets;
 
 use crate::types::{
     VolumeId,
     host::{ChapCredentials, Iqn},
     names::DatasetName,
+    network::Interface,
     volume::RelativePath,
 };
 
@@ -58,7 +60,8 @@ const DEVICE_PATIENCE: Duration = Duration::from_secs(10);
 pub struct ScsiTarget {
     /// Its IQN.
     pub iqn: String,
-    /// Addresses and ports that it is reached at. `[::]` is every address, also those of IPv4.
+    /// Addresses and ports that it is reached at. `[::]` is every address, also those of IPv4. One that the machine
+    /// does not have, or not yet, is left out.
     pub portals: Vec<SocketAddr>,
     /// What is mapped.
     pub units: Vec<ScsiUnit>,
@@ -170,10 +173,13 @@ impl Lio {
         let (root, worker, missed) = (self.root.clone(), Arc::clone(&self.worker), Arc::clone(&self.missed));
         let wanted = wanted.cloned();
         let work = move || {
-            // Also when it panics.
-            let _end = End(Arc::clone(&worker));
-            let step = || *lock(&worker) = Some(Instant::now());
-            let _ = sender.send(reconcile(&root, wanted.as_ref(), &missed, &step));
+            let result = {
+                // Also when it panics; and before the result is told, since the next change may come right after that.
+                let _end = End(Arc::clone(&worker));
+                let step = || *lock(&worker) = Some(Instant::now());
+                reconcile(&root, wanted.as_ref(), &missed, &step)
+            };
+            let _ = sender.send(result);
         };
         let spawned = std::thread::Builder::new().name("lio".to_owned()).spawn(work);
         if let Err(error) = spawned {
@@ -224,7 +230,7 @@ fn reconcile(
         execute::prepare(root)?;
     }
     let live = live::read(root, wanted.map(|target| target.iqn.as_str()))?;
-    let wanted = wanted.map(|target| with_portals(target, &live));
+    let wanted = wanted.map(|target| with_portals(target, &live.others, &addresses)).transpose()?;
     let backings = match &wanted {
         Some(target) => look_behind(&target.units, &live, missed, step)?,
         None => Backings::default(),
@@ -237,15 +243,42 @@ fn reconcile(
     execute::execute(root, &steps, &needed, step)
 }
 
-/// The portals as this machine can have them: without IPv6, or where another target has all addresses of IPv4 for
-/// itself, `[::]` can't be had.
-fn with_portals(target: &ScsiTarget, live: &live::Live) -> ScsiTarget {
-    let without = live.any_ipv4_taken || !Path::new("/proc/net/if_inet6").exists();
-    let mut target = target.clone();
-    for portal in target.portals.iter_mut().filter(|portal| without && portal.ip() == Ipv6Addr::UNSPECIFIED) {
-        portal.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
+/// The portals as this machine can have them. Targets share a portal, but there is none for one address beside one for
+/// all of them: where a target of somebody else has all addresses, ours has them as well, and the packet filter alone
+/// keeps it to where it is offered; where it has single ones, ours has all of them one by one.
+fn with_portals(
+    target: &ScsiTarget,
+    others: &BTreeSet<SocketAddr>,
+    addresses: &dyn Fn() -> Result<Vec<IpAddr>>,
+) -> Result<ScsiTarget> {
+    let (any4, any6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
+    let is_taken = |address, port| others.contains(&SocketAddr::new(address, port));
+    let without_ipv6 = !Path::new("/proc/net/if_inet6").exists();
+    let possible = |portal: &SocketAddr| {
+        let port = portal.port();
+        let address = match portal.ip() {
+            ip if ip == any6 && (without_ipv6 || is_taken(any4, port)) => any4,
+            _ if is_taken(any6, port) => any6,
+            ip if ip.is_ipv4() && is_taken(any4, port) => any4,
+            ip => ip,
+        };
+        SocketAddr::new(address, port)
+    };
+    let mut portals = BTreeSet::new();
+    for portal in target.portals.iter().map(possible) {
+        let is_single = |other: &SocketAddr| other.port() == portal.port() && !other.ip().is_unspecified();
+        if portal.ip().is_unspecified() && !others.contains(&portal) && others.iter().any(is_single) {
+            portals.extend(addresses()?.into_iter().map(|ip| possible(&SocketAddr::new(ip, portal.port()))));
+        } else {
+            portals.insert(portal);
+        }
     }
-    target
+    Ok(ScsiTarget { portals: portals.into_iter().collect(), ..target.clone() })
+}
+
+/// The addresses of the machine that others can connect to.
+fn addresses() -> Result<Vec<IpAddr>> {
+    Ok(network::interfaces()?.iter().flat_map(Interface::reachable).collect())
 }
 
 /// Looks at devices and files; waits for devices that udev has not made yet, once.

@@ -1,6 +1,6 @@
 //! What has to be done so that what is live becomes what is wanted. Pure: it looks at nothing but its arguments.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{
     Access, Backing, Backings, ScsiInitiator, ScsiTarget, ScsiUnit,
@@ -32,6 +32,8 @@ pub(super) enum Scope {
     Unit(VolumeId),
     /// An initiator.
     Initiator(String),
+    /// A portal.
+    Portal(SocketAddr),
 }
 
 /// What is done.
@@ -162,6 +164,7 @@ impl Plan<'_> {
                 self.remove_linked(Scope::Target, &format!("{folder}/lun/{lun}"), links);
             }
         }
+        // Sessions that came in through a portal outlive it.
         let portals: Vec<String> = wanted.portals.iter().map(ToString::to_string).collect();
         for portal in live.portals.iter().filter(|portal| !portals.contains(portal)) {
             self.add(Scope::Target, format!("{folder}/np/{portal}"), Action::Remove);
@@ -283,9 +286,9 @@ impl Plan<'_> {
         for initiator in &wanted.initiators {
             self.make_acl(&folder, initiator, live.acls.get(initiator.iqn.as_str()), usable, kept);
         }
-        for portal in wanted.portals.iter().map(ToString::to_string) {
-            if !live.portals.contains(&portal) {
-                self.add(Scope::Target, format!("{folder}/np/{portal}"), Action::Make);
+        for portal in &wanted.portals {
+            if !live.portals.contains(&portal.to_string()) {
+                self.add(Scope::Portal(*portal), format!("{folder}/np/{portal}"), Action::Make);
             }
         }
         if !live.enabled {

@@ -269,3 +269,36 @@ fn reservations_are_told_before_anyone_can_see_the_unit() {
     let gone: Vec<String> = plan(None, &live_of(&wanted), &Backings::default(), &saved).iter().map(line).collect();
     assert_eq!(gone.last().unwrap(), "rm /var/target/pr/aptpl_serial-7", "they end with the last mapping");
 }
+
+#[test]
+fn portals_follow_addresses_and_those_that_stay_are_not_touched() {
+    let at = |portals: &[&str]| {
+        let portals = portals.iter().map(|portal| portal.parse().unwrap()).collect();
+        ScsiTarget { portals, ..wanted(&[(0, 7)], Access::Open) }
+    };
+    let live = live_of(&at(&["10.0.0.1:3260", "10.0.0.2:3260"]));
+    let moved = steps(Some(&at(&["10.0.0.2:3260", "[fd78::1]:3260"])), &live);
+    assert_eq!(moved, ["rmdir GROUP/np/10.0.0.1:3260", "mkdir GROUP/np/[fd78::1]:3260"]);
+    // One for all addresses can't be beside one for a single one, so it goes before that comes.
+    let narrowed = steps(Some(&at(&["10.0.0.2:3260"])), &live_of(&at(&["[::]:3260"])));
+    assert_eq!(narrowed, ["rmdir GROUP/np/[::]:3260", "mkdir GROUP/np/10.0.0.2:3260"]);
+    assert_eq!(steps(Some(&at(&[])), &live).len(), 2, "no interface offers it");
+}
+
+#[test]
+fn portals_give_way_to_those_of_others() {
+    let possible = |portals: &[&str], others: &[&str]| {
+        let read = |portals: &[&str]| portals.iter().map(|portal| portal.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let target = ScsiTarget { portals: read(portals), ..wanted(&[], Access::Open) };
+        let here = || Ok(vec!["10.0.0.1".parse().unwrap(), "fd78::1".parse().unwrap()]);
+        let found = with_portals(&target, &read(others).into_iter().collect(), &here).unwrap().portals;
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let addresses = ["10.0.0.1:3260", "10.0.0.2:3260", "[fd78::1]:3260"];
+    assert_eq!(possible(&addresses, &["10.0.0.1:3260", "0.0.0.0:860"]), addresses, "one address can be shared");
+    assert_eq!(possible(&addresses, &["0.0.0.0:3260"]), ["0.0.0.0:3260", "[fd78::1]:3260"]);
+    assert_eq!(possible(&addresses, &["[::]:3260"]), ["[::]:3260"]);
+    assert_eq!(possible(&["[::]:3260"], &["0.0.0.0:3260"]), ["0.0.0.0:3260"]);
+    assert_eq!(possible(&["[::]:3260"], &["10.0.0.1:3260"]), ["10.0.0.1:3260", "[fd78::1]:3260"]);
+    assert_eq!(possible(&["[::]:3260"], &["10.0.0.1:3261", "[::]:3260"]), ["[::]:3260"]);
+}

@@ -6,7 +6,7 @@ use nix::mount::{MntFlags, umount2};
 
 use super::{OpenZfs, messages, mounts};
 use crate::{
-    os::{Datasets, Error, Kind, Result, file, nfs},
+    os::{Datasets, Error, Kind, Result, file, nfs_cache},
     types::names::{DatasetName, ZpoolName},
 };
 
@@ -47,7 +47,7 @@ pub(super) fn unmount_snapshots(names: &[&str]) -> Result<bool> {
     if places.is_empty() {
         return Ok(false);
     }
-    nfs::release(&places)?;
+    nfs_cache::release(&places)?;
     places.iter().try_for_each(|place| detach(place)).map(|()| true)
 }
 

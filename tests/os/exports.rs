@@ -1,0 +1,175 @@
+//! NFS exports and SMB shares.
+
+use vsnap::{
+    os::{Applied, nfs::NfsExport, samba::SmbShare},
+    types::{Epoch, share::AllowedHosts},
+};
+
+use crate::system::{System, filesystem};
+
+/// Runs a test with a small pool, while the daemon of the appliance, which would take away what the test exports, does
+/// not run. Afterwards nothing of it is exported.
+pub fn alone(test: impl FnOnce(&System)) {
+    struct Daemon(System);
+
+    impl Drop for Daemon {
+        fn drop(&mut self) {
+            if self.0.is_real() {
+                self.0.run(&["systemctl", "start", "vsnapd"]);
+            }
+        }
+    }
+
+    let daemon = Daemon(System::new());
+    if daemon.0.is_real() {
+        daemon.0.run(&["systemctl", "stop", "vsnapd"]);
+    }
+    System::with_small_pool(|system| {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(system)));
+        let ended = [system.exports.apply_nfs(&[]), system.exports.apply_smb(&[]), system.exports.apply_iscsi(None)];
+        if let Err(payload) = result {
+            std::panic::resume_unwind(payload);
+        }
+        ended.into_iter().for_each(|applied| drop(applied.unwrap()));
+    });
+}
+
+/// What somebody else has configured on the real system: it is made, and then it stays, until it is removed with
+/// `remove`. Each is a line for the shell.
+pub struct Stranger<'a> {
+    pub system: &'a System,
+    pub make: &'a str,
+    pub stays: &'a str,
+    pub remove: &'a str,
+}
+
+impl Stranger<'_> {
+    pub fn outlives(self, test: impl FnOnce()) {
+        let shell = |line: &str| {
+            if self.system.is_real() {
+                self.system.run(&["sh", "-ec", line]);
+            }
+        };
+        shell(self.make);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            test();
+            shell(self.stays);
+        }));
+        shell(self.remove);
+        if let Err(payload) = result {
+            std::panic::resume_unwind(payload);
+        }
+    }
+}
+
+/// The first time something has to be done, the second time nothing.
+#[track_caller]
+pub fn changes_once(mut apply: impl FnMut() -> vsnap::os::Result<Applied>) {
+    assert_ne!(apply().unwrap(), Applied::default(), "nothing was done");
+    assert_eq!(apply().unwrap(), Applied::default(), "it was done again");
+}
+
+fn export(number: i64, hosts: &[&str]) -> NfsExport {
+    let hosts = AllowedHosts::new(hosts).unwrap();
+    NfsExport { path: filesystem(number).mountpoint(), hosts, read_only: false, snapshots_visible: false }
+}
+
+/// The exports of a path as clients get them, on the real system.
+#[track_caller]
+fn check_exported(system: &System, number: i64, expected: &[&str]) {
+    if !system.is_real() {
+        return;
+    }
+    let table = std::fs::read_to_string("/var/lib/nfs/etab").unwrap();
+    let path = filesystem(number).mountpoint();
+    let mut live: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix(&path)?.strip_prefix('\t')?.split_once(','))
+        .map(|(start, _)| start)
+        .collect();
+    live.sort_unstable();
+    assert_eq!(live, expected, "{table}");
+}
+
+#[test]
+fn nfs_exports_are_what_is_wanted_and_no_others() {
+    alone(|system| {
+        let make = "mkdir -p /srv/theirs; exportfs -i -o ro,no_subtree_check 10.9.9.9:/srv/theirs";
+        let stays = "grep -q '^/srv/theirs.10.9.9.9(ro' /var/lib/nfs/etab";
+        let remove = "exportfs -u 10.9.9.9:/srv/theirs; rmdir /srv/theirs";
+        Stranger { system, make, stays, remove }.outlives(|| {
+            let apply = |wanted: &[NfsExport]| system.exports.apply_nfs(wanted);
+            [1, 3].into_iter().for_each(|number| drop(system.make_filesystem(number)));
+            assert_eq!(apply(&[]).unwrap(), Applied::default(), "nothing to begin with");
+            let one = export(1, &["10.0.0.0/8", "2001:db8::1"]);
+            changes_once(|| apply(std::slice::from_ref(&one)));
+            check_exported(system, 1, &["10.0.0.0/8(rw", "2001:db8::1(rw"]);
+            // Beside it another one, and one whose filesystem is not here.
+            let all = [one.clone(), export(3, &["all"]), export(99, &["all"])];
+            changes_once(|| apply(&all));
+            check_exported(system, 3, &["*(rw"]);
+            check_exported(system, 99, &[]);
+            let narrow = [NfsExport { read_only: true, ..export(1, &["10.0.0.0/8"]) }, export(3, &["all"])];
+            changes_once(|| apply(&narrow));
+            check_exported(system, 1, &["10.0.0.0/8(ro"]);
+            changes_once(|| apply(&narrow[1..]));
+            check_exported(system, 1, &[]);
+            changes_once(|| apply(&[]));
+            check_exported(system, 3, &[]);
+            [1, 3].into_iter().for_each(|number| system.zfs.unmount_dataset(&filesystem(number)).unwrap());
+        });
+    });
+}
+
+fn share(number: i64, versions: &[(i64, &str)]) -> SmbShare {
+    SmbShare {
+        name: format!("contract{number}"),
+        path: filesystem(number).mountpoint(),
+        read_only: false,
+        versions: versions.iter().map(|(time, name)| (Epoch(*time), (*name).to_owned())).collect(),
+    }
+}
+
+/// The shares of ours that Samba knows, on the real system.
+#[track_caller]
+fn check_shared(system: &System, expected: &[&str]) {
+    if !system.is_real() {
+        return;
+    }
+    let known = std::process::Command::new("testparm").args(["-s", "--suppress-prompt"]).output().unwrap();
+    let known = String::from_utf8(known.stdout).unwrap();
+    let ours: Vec<&str> = known.lines().filter(|line| line.starts_with("[contract")).collect();
+    assert_eq!(ours, expected);
+}
+
+#[test]
+fn smb_shares_are_what_is_wanted_and_no_others() {
+    alone(|system| {
+        let make = "mkdir -p /srv/theirs; cp -p /etc/samba/smb.conf /root/smb.conf; \
+                    printf '\n[theirs]\n  path = /srv/theirs\n' >> /etc/samba/smb.conf; smbcontrol smbd reload-config";
+        let stays = "testparm -s --suppress-prompt 2>/dev/null | grep -q '^\\[theirs'";
+        let remove = "mv /root/smb.conf /etc/samba/smb.conf; rmdir /srv/theirs; smbcontrol smbd reload-config";
+        Stranger { system, make, stays, remove }.outlives(|| {
+            let apply = |wanted: &[SmbShare]| system.exports.apply_smb(wanted);
+            [1, 3].into_iter().for_each(|number| drop(system.make_filesystem(number)));
+            apply(&[]).unwrap();
+            assert_eq!(apply(&[]).unwrap(), Applied::default(), "nothing to begin with");
+            changes_once(|| apply(&[share(1, &[])]));
+            check_shared(system, &["[contract1]"]);
+            // Beside it another one, and one whose filesystem is not here.
+            changes_once(|| apply(&[share(1, &[]), share(3, &[]), share(99, &[])]));
+            check_shared(system, &["[contract1]", "[contract3]"]);
+            changes_once(|| apply(&[share(1, &[]), share(3, &[(1_800_000_000, "snap7")])]));
+            if system.is_real() {
+                let link = std::fs::read_link("/vsnap/.versions/contract3/@GMT-2027.01.15-08.00.00").unwrap();
+                let snapshot = format!("{}/.zfs/snapshot/snap7", filesystem(3).mountpoint());
+                assert_eq!(link, std::path::Path::new(&snapshot));
+            }
+            changes_once(|| apply(&[SmbShare { read_only: true, ..share(3, &[]) }]));
+            check_shared(system, &["[contract3]"]);
+            changes_once(|| apply(&[]));
+            check_shared(system, &[]);
+            [1, 3].into_iter().for_each(|number| system.zfs.unmount_dataset(&filesystem(number)).unwrap());
+        });
+    });
+}
