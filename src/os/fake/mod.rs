@@ -73,6 +73,18 @@ impl FakeOs {
         })
     }
 
+    /// Another machine that is as this one is now.
+    pub fn copy(&self) -> Arc<Self> {
+        Arc::new(FakeOs {
+            world: Mutex::new(self.world().clone()),
+            refusals: Mutex::new(self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            steps: AtomicUsize::new(0),
+            stop_at: AtomicUsize::new(usize::MAX),
+            clock: AtomicI64::new(self.clock.load(Ordering::Relaxed)),
+            password_checks: AtomicUsize::new(self.password_checks()),
+        })
+    }
+
     /// The world, to look at or to change behind the appliance's back.
     pub fn world(&self) -> MutexGuard<'_, World> {
         // A stop unwinds through here; the world is as the stop left it, on purpose.
