@@ -1,4 +1,4 @@
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 //! The crash sweep: every operation is stopped before, within and after each of its effects and commits; then its
 //! recovery is stopped at each of *its* steps, too. Afterwards catalog and system must agree, and what belongs to
 //! strangers must be as it was.
