@@ -65,7 +65,7 @@ docs: setup ## The documentation of the code, without warnings
 unit: setup ## Unit, API, crash and architecture tests
 	cargo test --locked
 
-vm-test: setup ## The tests against a real appliance in a VM (TEST=name: some; KEEP=1: leave it; NODES=2: two)
+vm-test: setup ## The tests against real appliances in VMs (TEST=name: some; KEEP=1: leave them; NODES=1: one VM)
 	@tests/vm/run $(TEST)
 
 deb: setup ## The Debian package

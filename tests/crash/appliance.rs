@@ -1,11 +1,16 @@
 //! An appliance whose daemon can be killed and started again on the same machine and catalog.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     collections::BTreeSet,
+    fs,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
 };
+
+use rusqlite::Connection;
+use tempfile::TempDir;
 
 use vsnap::{
     catalog::Catalog,
@@ -27,8 +32,10 @@ use vsnap::{
 
 pub struct Appliance {
     pub fake: Arc<FakeOs>,
-    folder: tempfile::TempDir,
+    folder: TempDir,
     engine: Option<Arc<Engine>>,
+    /// For the test's own questions while the daemon runs.
+    catalog: OnceCell<Connection>,
     /// Whether there are strangers in the pool.
     pub strangers: Cell<bool>,
 }
@@ -36,10 +43,30 @@ pub struct Appliance {
 /// The first disk that is a stranger's, counted from 1: it holds ext4. The next one is in a stranger's pool.
 const STRANGERS: usize = 15;
 
+/// In memory instead of on a disk, since these tests commit thousands of times.
+fn new_folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// An empty catalog. Making its tables takes longer than most operations.
+fn empty_catalog() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| {
+        let folder = new_folder();
+        let path = catalog_in(&folder);
+        drop(Catalog::open(&path).unwrap());
+        fs::read(path).unwrap()
+    })
+}
+
+fn catalog_in(folder: &TempDir) -> PathBuf {
+    folder.path().join("catalog.sqlite")
+}
+
 impl Appliance {
     pub fn new() -> Self {
-        // Memory instead of a disk, since these tests commit thousands of times.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let folder = new_folder();
+        fs::write(catalog_in(&folder), empty_catalog()).unwrap();
         let fake = FakeOs::new();
         {
             let mut world = fake.world();
@@ -47,7 +74,8 @@ impl Appliance {
             world.disks[STRANGERS].label = Some(Label { pool: "tank".to_owned(), guid: Some(7) });
             world.disks[STRANGERS].stranger = Some(DiskUse::Signature("zfs_member".to_owned()));
         }
-        let mut appliance = Appliance { fake, folder, engine: None, strangers: Cell::new(false) };
+        let mut appliance =
+            Appliance { fake, folder, engine: None, catalog: OnceCell::new(), strangers: Cell::new(false) };
         appliance.start();
         appliance
     }
@@ -67,10 +95,23 @@ impl Appliance {
 
     pub fn kill(&mut self) {
         self.engine = None;
+        self.catalog.take();
+    }
+
+    /// Another appliance on a copy of this one's machine and catalog. Its daemon doesn't run, and this one's must not.
+    pub fn copy(&self) -> Self {
+        assert!(self.engine.is_none(), "a catalog is copied while it is in use");
+        let folder = new_folder();
+        for file in fs::read_dir(self.folder.path()).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        let (fake, strangers) = (self.fake.copy(), self.strangers.clone());
+        Appliance { fake, folder, engine: None, catalog: OnceCell::new(), strangers }
     }
 
     pub fn start(&mut self) {
-        let catalog = Catalog::open(&self.folder.path().join("catalog.sqlite")).unwrap();
+        let catalog = Catalog::open(&catalog_in(&self.folder)).unwrap();
         let fake = Arc::clone(&self.fake);
         catalog.set_probe(Box::new(move || fake.step()));
         let mut config = Config::default();
@@ -158,7 +199,7 @@ impl Appliance {
     }
 
     pub fn stored(&self, query: &str) -> i64 {
-        let catalog = rusqlite::Connection::open(self.folder.path().join("catalog.sqlite")).unwrap();
+        let catalog = self.catalog.get_or_init(|| Connection::open(catalog_in(&self.folder)).unwrap());
         catalog.query_row(query, [], |row| row.get(0)).unwrap()
     }
 

@@ -1,4 +1,4 @@
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 //! The crash sweep: every operation is stopped before, within and after each of its effects and commits; then its
 //! recovery is stopped at each of *its* steps, too. Afterwards catalog and system must agree, and what belongs to
 //! strangers must be as it was.
@@ -65,28 +65,27 @@ fn sweep(scenario: &Scenario, reboot: bool) {
 fn sweep_and(scenario: &Scenario, reboot: bool, fewest: usize, look: &dyn Fn(&Appliance, &str)) {
     keep_quiet();
     for step in 0..TOO_MANY {
-        let Some(mut appliance) = stop_scenario(scenario, step) else {
+        let Some(stopped) = stop_scenario(scenario, step) else {
             assert!(step >= fewest, "{}: the sweep found only {step} steps to stop at", scenario.name);
             return;
         };
         if reboot {
-            appliance.fake.world().reboot();
+            stopped.fake.world().reboot();
         }
-        appliance.start();
         let when = format!("{} stopped at step {step}", scenario.name);
+        let mut appliance = stopped.copy();
+        appliance.start();
         appliance.check(&when);
         look(&appliance, &when);
-        sweep_recovery(scenario, step, reboot, look);
+        sweep_recovery(&stopped, &when, look);
     }
     panic!("{}: the sweep did not come to an end", scenario.name);
 }
 
-fn sweep_recovery(scenario: &Scenario, step: usize, reboot: bool, look: &dyn Fn(&Appliance, &str)) {
+/// Each recovery begins on a copy of the appliance that was stopped, which is as good as a stop of its own.
+fn sweep_recovery(stopped: &Appliance, when: &str, look: &dyn Fn(&Appliance, &str)) {
     for second in 0..TOO_MANY {
-        let Some(mut appliance) = stop_scenario(scenario, step) else { return };
-        if reboot {
-            appliance.fake.world().reboot();
-        }
+        let mut appliance = stopped.copy();
         appliance.fake.stop_at(Some(second));
         let stopped = is_stopped(|| appliance.start());
         appliance.fake.stop_at(None);
@@ -95,11 +94,11 @@ fn sweep_recovery(scenario: &Scenario, step: usize, reboot: bool, look: &dyn Fn(
             return;
         }
         appliance.start();
-        let when = format!("{} stopped at step {step}, its recovery at step {second}", scenario.name);
+        let when = format!("{when}, its recovery at step {second}");
         appliance.check(&when);
         look(&appliance, &when);
     }
-    panic!("{}: the recovery did not come to an end", scenario.name);
+    panic!("{when}: the recovery did not come to an end");
 }
 
 /// How it ends when a pool's disks are gone at a start.

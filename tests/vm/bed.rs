@@ -406,6 +406,6 @@ pub fn wait_until(what: &str, seconds: u64, mut condition: impl FnMut() -> bool)
     let deadline = Instant::now() + Duration::from_secs(seconds);
     while !condition() {
         assert!(Instant::now() < deadline, "waited {seconds} s and it did not come to pass: {what}");
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -9,15 +9,15 @@ use crate::{
 };
 
 const MIB: u64 = 1 << 20;
-const IQN: &str = "iqn.1994-05.com.example:tester";
+pub const IQN: &str = "iqn.1994-05.com.example:tester";
 const OTHER: &str = "iqn.1994-05.com.example:other";
-const CONFIGFS: &str = "/sys/kernel/config/target";
+pub const CONFIGFS: &str = "/sys/kernel/config/target";
 
-fn host(bed: &Bed, name: &str, iqns: &[&str]) -> String {
+pub fn host(bed: &Bed, name: &str, iqns: &[&str]) -> String {
     id(&bed.post("/api/host", json!({"name": name, "iqns": iqns})).ok())
 }
 
-fn map(bed: &Bed, volume: &str, host: &str) -> Value {
+pub fn map(bed: &Bed, volume: &str, host: &str) -> Value {
     bed.post(&format!("/api/volume/{volume}/map"), json!({"host_id": host})).ok()["lun"].clone()
 }
 
@@ -30,7 +30,7 @@ fn target(bed: &Bed) -> String {
 }
 
 /// Becomes the initiator with this name, with the CHAP settings that are given as `name = value` lines.
-fn become_initiator(bed: &Bed, iqn: &str, chap: &str) {
+pub fn become_initiator(bed: &Bed, iqn: &str, chap: &str) {
     bed.shell(&format!(
         "iscsiadm -m node -u >/dev/null 2>&1; rm -rf /etc/iscsi/nodes/* /etc/iscsi/send_targets/*; \
          echo InitiatorName={iqn} > /etc/iscsi/initiatorname.iscsi; \
@@ -40,18 +40,18 @@ fn become_initiator(bed: &Bed, iqn: &str, chap: &str) {
 }
 
 /// Discovers and logs in; tells whether that worked.
-fn log_in(bed: &Bed) -> bool {
+pub fn log_in(bed: &Bed) -> bool {
     let line =
         "iscsiadm -m discovery -t st -p 127.0.0.1 >/dev/null && iscsiadm -m node -l >/dev/null && udevadm settle";
     bed.try_shell(line).status.success()
 }
 
-fn log_out(bed: &Bed) {
+pub fn log_out(bed: &Bed) {
     bed.try_shell("iscsiadm -m node -u; rm -rf /etc/iscsi/nodes/* /etc/iscsi/send_targets/*");
 }
 
 /// The initiator's device of a LUN, once it is there.
-fn device(bed: &Bed, lun: u16) -> String {
+pub fn device(bed: &Bed, lun: u16) -> String {
     let path = format!("/dev/disk/by-path/ip-127.0.0.1:3260-iscsi-{}-lun-{lun}", target(bed));
     wait_until(&format!("LUN {lun} is there"), 20, || {
         bed.try_shell("iscsiadm -m session --rescan; udevadm settle");
@@ -69,14 +69,14 @@ fn fresh() -> (Bed, String) {
     (bed, pool)
 }
 
-fn remove_hosts(bed: &Bed) {
+pub fn remove_hosts(bed: &Bed) {
     for host in bed.get("/api/host").ok()["hosts"].as_array().unwrap() {
         bed.delete(&format!("/api/host/{}", id(host))).ok();
     }
 }
 
 /// Ours is gone from the kernel to the last folder.
-fn check_nothing_left(bed: &Bed) {
+pub fn check_nothing_left(bed: &Bed) {
     let left = bed.shell(&format!("find {CONFIGFS}/core {CONFIGFS}/iscsi -name '*vsnap*' 2>/dev/null || true"));
     assert_eq!(left.trim(), "");
 }
@@ -269,39 +269,4 @@ fn what_was_taken_away_by_hand_comes_back_and_strangers_stay() {
     check_nothing_left(&bed);
     assert_eq!(theirs(), before, "after the target of the appliance is gone");
     bed.shell("targetcli /iscsi delete iqn.2003-01.org.example:theirs; targetcli /backstores/ramdisk delete theirs");
-}
-
-#[test]
-fn luns_and_reservations_come_back_after_a_reboot() {
-    let (bed, pool) = fresh();
-    let volumes: Vec<String> = (0..5).map(|at| lun(&bed, &pool, &format!("disk{at}"), 16 * MIB)).collect();
-    let host_id = host(&bed, "tester", &[IQN]);
-    for volume in &volumes {
-        map(&bed, volume, &host_id);
-    }
-    become_initiator(&bed, IQN, "");
-    assert!(log_in(&bed));
-    let disk = device(&bed, 3);
-    bed.shell(&format!("echo kept | dd of={disk} bs=512 conv=sync oflag=direct status=none"));
-    bed.shell(&format!(
-        "sg_persist --out --register --param-sark=abc123 --param-aptpl {disk}; \
-         sg_persist --out --reserve --param-rk=abc123 --prout-type=5 {disk}"
-    ));
-    let links = || bed.shell(&format!("find {CONFIGFS}/iscsi -type l -printf '%p %l\\n' | sort"));
-    let before = links();
-    log_out(&bed);
-    bed.reboot();
-    assert_eq!(links(), before);
-    let store = format!("{CONFIGFS}/core/iblock_*/vsnap-volume{}", volumes[3]);
-    let kept = bed.shell(&format!("cat {store}/pr/res_pr_registered_i_pts {store}/pr/res_holder"));
-    assert!(kept.contains("0x0000000000abc123"), "{kept}");
-    become_initiator(&bed, IQN, "");
-    assert!(log_in(&bed));
-    let disk = device(&bed, 3);
-    assert_eq!(bed.shell(&format!("head -c 4 {disk}")), "kept");
-    let keys = bed.shell(&format!("sg_persist --in -k {disk}"));
-    assert!(keys.contains("0xabc123"), "{keys}");
-    log_out(&bed);
-    remove_hosts(&bed);
-    check_nothing_left(&bed);
 }

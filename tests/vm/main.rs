@@ -20,6 +20,7 @@ mod pool_disks;
 mod pool_failures;
 mod pools;
 mod random;
+mod reboot;
 mod scale;
 mod shares;
 mod snapshots;

@@ -272,21 +272,6 @@ fn bad_input_changes_nothing() {
     assert_eq!((datasets(&bed, &pool), bed.get("/api/volume").ok()), before);
 }
 
-#[test]
-fn volumes_come_back_after_a_reboot() {
-    let bed = Bed::fresh();
-    let pool = pool(&bed);
-    let (volume, lun) = (filesystem(&bed, &pool, "fs"), lun(&bed, &pool, "lun", 16 * MIB));
-    bed.shell(&format!("echo kept > /vsnap/vpool{pool}/fs{volume}/file; sync"));
-    let before = bed.get("/api/volume").ok();
-    bed.reboot();
-    assert_eq!(bed.shell(&format!("cat /vsnap/vpool{pool}/fs{volume}/file")), "kept");
-    assert_eq!(bed.shell(&format!("blockdev --getsize64 /dev/zvol/vpool{pool}/lun{lun}")), (16 * MIB).to_string());
-    let names =
-        |list: &Value| list["volumes"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect::<Vec<_>>();
-    assert_eq!(names(&bed.get("/api/volume").ok()), names(&before));
-}
-
 /// Everything that a rebuild has to bring back: name and id of system and pool, and the details of the rest, without
 /// what moves by itself and what is kept in the catalog only.
 fn objects(bed: &Bed, pool: &str) -> Vec<Value> {

@@ -71,14 +71,24 @@ impl FakeOs {
             ip4_addrs: vec![[172, 20, 46, 61].into()],
             ip6_addrs: vec![[0xfe80, 0, 0, 0, 0x250, 0x56ff, 0xfeb4, 0x5302].into()],
         });
+        Self::with(world, HashMap::new(), 1_800_000_000)
+    }
+
+    /// Another machine that is as this one is now, without a network to others.
+    pub fn copy(&self) -> Arc<Self> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self::with(self.world().clone(), refusals, self.clock.load(Ordering::Relaxed))
+    }
+
+    fn with(world: World, refusals: HashMap<&'static str, Error>, clock: i64) -> Arc<Self> {
         Arc::new_cyclic(|this| FakeOs {
             world: Mutex::new(world),
-            refusals: Mutex::default(),
+            refusals: Mutex::new(refusals),
             effects: Mutex::default(),
             steps: AtomicUsize::new(0),
             stop_at: AtomicUsize::new(usize::MAX),
             stopped_for_good: AtomicBool::new(false),
-            clock: AtomicI64::new(1_800_000_000),
+            clock: AtomicI64::new(clock),
             password_checks: AtomicUsize::new(0),
             wire: Mutex::default(),
             this: this.clone(),

@@ -85,7 +85,7 @@ impl FakePool {
 }
 
 /// Everything.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct World {
     /// By slot.
     pub disks: Vec<FakeDisk>,
