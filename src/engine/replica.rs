@@ -22,7 +22,7 @@ use crate::{
     types::{
         Name, PoolId, RelationshipId, SnapshotId, SystemId, VolumeId,
         link::{Answer, Delivery, NewReplica, ReplicaSnapshot},
-        names::DatasetName,
+        names::{DatasetName, SnapshotName},
         relationship::Role,
         snapshot::Retention,
         volume::{VolumeOptions, VolumeType},
@@ -150,15 +150,36 @@ impl Engine {
                 common.name
             ));
         }
-        let name = self.snapshot_names(&dataset, std::slice::from_ref(newest))?;
-        match self.zfs.written_since(&name[0], None)? {
-            0 => Ok(()),
-            bytes => unfit(format!(
-                "{bytes} bytes were written to it since {}, the last snapshot that it has in common with the primary; roll \
-                 it back to that one, if they may be lost",
+        let names = self.snapshot_names(&dataset, std::slice::from_ref(newest))?;
+        self.zfs.sync(&dataset)?;
+        match self.changed_since(row, &names[0])? {
+            None => Ok(()),
+            Some(what) => unfit(format!(
+                "{what} since {}, the last snapshot that it has in common with the primary; roll it back to that one, if \
+                 that may be lost",
                 newest.name
             )),
         }
+    }
+
+    /// What was changed in a volume since its newest snapshot, in words. ZFS itself writes a little into what is rolled
+    /// back or mounted, so of a lun a little is not told; that the replica was changed is then seen by ZFS when it is to
+    /// take a stream.
+    fn changed_since(&self, row: &VolumeRow, snapshot: &SnapshotName) -> Result<Option<String>> {
+        const LITTLE: u64 = 64 << 10;
+        let bytes = self.zfs.written_since(snapshot, None)?;
+        if bytes == 0 {
+            return Ok(None);
+        }
+        if row.volume_type == VolumeType::Lun {
+            return Ok((bytes > LITTLE).then(|| format!("{bytes} bytes were written to it")));
+        }
+        let mut changed = None;
+        self.zfs.diff(snapshot, None, &mut |change| {
+            changed = Some(change.path);
+            false
+        })?;
+        Ok(changed.map(|path| format!("/{path} was changed")))
     }
 
     /// The pool with most room of those that can be written.
@@ -335,7 +356,7 @@ impl Engine {
                 delivery.base.map_or_else(|| "none".to_owned(), |guid| guid.to_string())
             )));
         }
-        Ok(Receiving { snapshot: dataset.snapshot(snapshot), whole: newest.is_none() && !delivery.resume })
+        Ok(Receiving { snapshot: dataset.snapshot(snapshot), whole: newest.is_none() })
     }
 
     fn insert_delivery(&self, row: &RelationshipRow, delivery: &Delivery) -> Result<SnapshotId> {

@@ -182,7 +182,7 @@ impl Peers for OpenSsh {
             "ClearAllForwardings=yes",
             "ControlPath=none",
             "Compression=no",
-            "LogLevel=ERROR",
+            "LogLevel=INFO",
             // With hardware for AES the fastest by far.
             "Ciphers=aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com",
         ];

@@ -61,7 +61,7 @@ pub enum Sending {
 pub struct Receiving {
     /// Snapshot that it makes.
     pub snapshot: SnapshotName,
-    /// Whether the dataset, which has no snapshots, becomes what is received. The caller has checked that nothing is lost
+    /// Whether the dataset, which has no snapshots, becomes what is received, or the rest of it. The caller has checked that nothing is lost
     /// with that.
     pub whole: bool,
 }
@@ -99,6 +99,8 @@ pub trait Streams: Send + Sync {
     fn send(&self, sending: &Sending) -> Result<Stream>;
     /// Begins to receive what comes from `input`. When that ends too early what came is kept, and a token with it.
     fn receive(&self, receiving: &Receiving, input: OwnedFd) -> Result<Arc<dyn Process>>;
+    /// Waits until all that was written in a pool is on disk, so that it counts in [`super::Datasets::written_since`].
+    fn sync(&self, dataset: &DatasetName) -> Result<()>;
     /// Whether a filesystem has no snapshots and nothing in it. Of a zvol that can't be known, so it never is.
     fn is_blank(&self, dataset: &DatasetName) -> Result<bool>;
     /// Makes a dataset a replica (read-only, not mounted, also not later), or one like others again, mounted.

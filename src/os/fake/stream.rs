@@ -204,7 +204,7 @@ impl World {
             return refuse("destination contains partially-complete state from zfs receive -s");
         }
         match (cargo.base, newest) {
-            (None, None) if receiving.whole || resumed => Ok(()),
+            (None, None) if receiving.whole => Ok(()),
             (None, _) => refuse("destination exists; must specify -F to overwrite it"),
             (Some(_), None) => refuse("destination has no snapshots"),
             (Some(base), Some(newest)) if base != newest.guid => {
@@ -361,6 +361,10 @@ impl Streams for FakeOs {
         let killed = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&killed);
         Ok(FakeProcess::new(killed, move || this.run_receive(&receiving, input, &flag)))
+    }
+
+    fn sync(&self, dataset: &DatasetName) -> Result<()> {
+        self.world().dataset(dataset.as_str()).map(drop)
     }
 
     fn is_blank(&self, dataset: &DatasetName) -> Result<bool> {

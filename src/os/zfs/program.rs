@@ -145,7 +145,7 @@ for name in pairs(names) do
         local fields = read(name, wanted)
         read_notes(name, fields)
         for clone in zfs.list.clones(name) do
-            fields[#fields + 1] = "clone=" .. clone
+            fields[#fields + 1] = "clone=" .. escape(clone)
         end
         for tag in zfs.list.holds(name) do
             fields[#fields + 1] = "hold=" .. escape(tag)

@@ -103,6 +103,9 @@ fn action(verb: &str, names: &[SnapshotName]) -> String {
 
 fn facts(record: &Record) -> Result<SnapshotFacts> {
     let mut notes = record.notes()?;
+    let mut clones = record.list("clone")?;
+    // What an interrupted stream left is no clone that anybody made; it goes with `zfs receive -A`.
+    clones.retain(|clone| !clone.ends_with("/%recv"));
     Ok(SnapshotFacts {
         name: record.name.clone(),
         guid: record.number("guid")?,
@@ -111,7 +114,7 @@ fn facts(record: &Record) -> Result<SnapshotFacts> {
         used: record.number("used")?,
         mark: notes.remove(property::MARK).map(Mark::read),
         notes,
-        clones: record.list("clone")?,
+        clones,
         holds: record.list("hold")?,
     })
 }

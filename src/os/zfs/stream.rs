@@ -7,6 +7,7 @@ use super::{OpenZfs, messages};
 use crate::{
     os::{
         Datasets, Error, Kind, Result,
+        command::Limit,
         process::{Process, Stream},
         stream::{BookmarkFacts, Receiving, Sending, Streams, TokenFacts},
     },
@@ -87,6 +88,13 @@ impl Streams for OpenZfs {
         let whole = receiving.whole.then_some("-F");
         let command = self.zfs(["receive", "-s", "-u"]).args(whole).arg(receiving.snapshot.as_str());
         Ok(Arc::new(command.start(Stdio::from(input), Stdio::null(), messages::zfs)?))
+    }
+
+    fn sync(&self, dataset: &DatasetName) -> Result<()> {
+        self.zpool(["sync", super::dataset::pool(dataset)])
+            .limit(Limit::Stall(super::pool::STALL))
+            .output(messages::zpool)
+            .map(drop)
     }
 
     fn is_blank(&self, dataset: &DatasetName) -> Result<bool> {
