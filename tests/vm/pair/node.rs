@@ -116,9 +116,22 @@ impl Node {
         self.wait_for_api();
     }
 
-    fn clean(&self) {
-        self.shell("date -u >/dev/null; nft delete table inet weather 2>/dev/null; systemctl start vsnapd");
-        self.wait_for_api();
+    /// Whether it has one pool, of these tests, and this one partner: then the next test can have them.
+    fn is_set_up(&self, partner: &str) -> bool {
+        let (pools, partners) = (self.get("/api/pool"), self.get("/api/partner"));
+        let one_pool =
+            pools["total"] == 1 && pools["pools"][0]["name"] == "pair" && pools["pools"][0]["status"] == "ONLINE";
+        one_pool && partners["total"] == 1 && partners["partners"][0]["id"] == partner
+    }
+
+    /// Takes away what a test left, but for pool and partner when they are to be kept.
+    fn clean(&self, keep: bool) {
+        for volume in self.get("/api/volume?sort=-id")["volumes"].as_array().unwrap().iter().filter(|_| keep) {
+            self.delete(&format!("/api/volume/{}?force=true", volume["id"].as_str().unwrap()));
+        }
+        if keep {
+            return;
+        }
         for pool in self.get("/api/pool")["pools"].as_array().unwrap() {
             self.delete(&format!("/api/pool/{}?force=true", pool["id"].as_str().unwrap()));
         }
@@ -127,8 +140,11 @@ impl Node {
         }
     }
 
-    /// A pool of this many of the large disks.
-    pub fn make_pool(&self, name: &str, disks: usize) -> String {
+    /// The pool, of the largest disk.
+    fn pool(&self) -> String {
+        if let Some(pool) = self.get("/api/pool")["pools"].as_array().unwrap().first() {
+            return pool["id"].as_str().unwrap().to_owned();
+        }
         let body = self.get("/api/disk?used_as=unused");
         let mut unused: Vec<(u64, &str)> = body["disks"]
             .as_array()
@@ -137,8 +153,8 @@ impl Node {
             .map(|disk| (disk["size"].as_str().unwrap().parse().unwrap(), disk["uuid"].as_str().unwrap()))
             .collect();
         unused.sort();
-        let disks: Vec<&str> = unused.iter().rev().take(disks).map(|(_, uuid)| *uuid).collect();
-        let pool = self.post("/api/pool", json!({"name": name, "pool_type": "raid0", "disk_list": disks}));
+        let disk = unused.last().unwrap().1;
+        let pool = self.post("/api/pool", json!({"name": "pair", "pool_type": "raid0", "disk_list": [disk]}));
         pool["id"].as_str().unwrap().to_owned()
     }
 
@@ -246,13 +262,20 @@ pub struct Pair {
 impl Pair {
     pub fn new() -> Self {
         let (a, b) = (Node::attach("VSNAP_TEST"), Node::attach("VSNAP_TEST_B"));
-        a.clean();
-        b.clean();
         let [id_a, id_b] = [&a, &b].map(|node| node.get("/api/system")["id"].as_str().unwrap().to_owned());
-        let (pool_a, pool_b) = (a.make_pool("here", 1), b.make_pool("there", 1));
+        for node in [&a, &b] {
+            node.shell("nft delete table inet weather 2>/dev/null; systemctl start vsnapd");
+            node.wait_for_api();
+        }
+        let keep = a.is_set_up(&id_b) && b.is_set_up(&id_a);
+        a.clean(keep);
+        b.clean(keep);
+        let (pool_a, pool_b) = (a.pool(), b.pool());
         let pair = Pair { a, b, id_a, id_b, pool_a, pool_b };
-        let partner = pair.add_partner();
-        assert_eq!(partner["id"], pair.id_b.as_str());
+        if !keep {
+            assert_eq!(pair.add_partner()["id"], pair.id_b.as_str());
+        }
+        pair.limit(0);
         pair
     }
 

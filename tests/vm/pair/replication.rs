@@ -108,6 +108,6 @@ fn the_command_line_shows_it_all() {
     pair.a.shell(&format!("vsnap session start {relationship} --watch </dev/null"));
     let shown = pair.a.shell("vsnap session list");
     assert!(shown.contains("COMPLETED"), "{shown}");
-    pair.a.shell(&format!("vsnap relationship delete {relationship} --preserve-replica --yes"));
+    pair.a.shell(&format!("vsnap relationship delete {relationship} --preserve-replica --noprompt"));
     assert_eq!(pair.a.get(&format!("/api/volume/{volume}/relationship"))["total"], 0);
 }
