@@ -25,6 +25,7 @@ mod rebuild;
 mod relationship;
 mod relationship_change;
 mod replica;
+mod replica_create;
 mod report;
 mod session;
 mod share;

@@ -1,12 +1,15 @@
 //! The boundary for replication inside ZFS: bookmarks, and streams that are sent and received.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
 
 use super::{
     Result,
     process::{Process, Stream},
 };
-use crate::types::names::{BookmarkName, DatasetName, SnapshotName};
+use crate::types::{
+    ids::Mark,
+    names::{BookmarkName, DatasetName, SnapshotName},
+};
 
 /// What is known of a bookmark.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub enum Sending {
         snapshot: SnapshotName,
         /// From where; `None`: all of it.
         base: Option<Base>,
+        /// As it is on disk, encrypted (`-w`).
+        raw: bool,
     },
     /// The rest of an interrupted stream.
     Rest {
@@ -61,6 +66,8 @@ pub enum Sending {
 pub struct Receiving {
     /// Snapshot that it makes.
     pub snapshot: SnapshotName,
+    /// The dataset is not there: it comes with the stream, as a replica, with this mark and these notes.
+    pub new: Option<(Mark, BTreeMap<String, String>)>,
     /// Whether the dataset, which has no snapshots, becomes what is received, or the rest of it. The caller has checked that nothing is lost
     /// with that.
     pub whole: bool,
@@ -101,8 +108,11 @@ pub trait Streams: Send + Sync {
     fn receive(&self, receiving: &Receiving, input: OwnedFd) -> Result<Arc<dyn Process>>;
     /// Waits until all that was written in a pool is on disk, so that it counts in [`super::Datasets::written_since`].
     fn sync(&self, dataset: &DatasetName) -> Result<()>;
+    /// Whether what is in a dataset is encrypted. It leaves the machine as it is then.
+    fn is_encrypted(&self, dataset: &DatasetName) -> Result<bool>;
     /// Whether a filesystem has no snapshots and nothing in it. Of a zvol that can't be known, so it never is.
     fn is_blank(&self, dataset: &DatasetName) -> Result<bool>;
-    /// Makes a dataset a replica (read-only, not mounted, also not later), or one like others again, mounted.
+    /// Makes a dataset a replica (read-only, not mounted, also not later), or one like others again, mounted; an encrypted
+    /// one whose key is not here is left unmounted.
     fn set_replica(&self, dataset: &DatasetName, replica: bool) -> Result<()>;
 }

@@ -103,6 +103,9 @@ pub struct Delivery {
     pub base: Option<u64>,
     /// Whether it goes on where an interrupted one ended.
     pub resume: bool,
+    /// Whether it is of an encrypted volume, and stays encrypted: then the first one brings the dataset with it.
+    #[serde(default)]
+    pub raw: bool,
 }
 
 /// What the partner answers.

@@ -344,7 +344,9 @@ fn errors_of_partners_are_told() {
 fn a_session_goes_on_when_nobody_watches_it_any_longer() {
     let going = session("ACTIVE", json!("42 %, 12.3 MB/s, 3 min left"));
     let stub = Stub::local(answers().on("GET /api/session/5", going));
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("vsnap"));
+    // A test run in the background ignores the signal, and what it starts would, too.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(assert_cmd::cargo::cargo_bin!("vsnap"));
     command.arg("--socket").arg(stub.socket()).args(["session", "start", "data", "--watch"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let polls = || stub.seen().iter().filter(|seen| seen.line == "GET /api/session/5").count();

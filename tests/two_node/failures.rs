@@ -63,10 +63,21 @@ fn foreign_snapshots_and_bookmarks_of_the_volume_confuse_nobody() {
     pair.a.os.world().add_strange_snapshot(&format!("{dataset}@syncoid_1")).unwrap();
     pair.a.sync(&relationship);
     pair.a.os.world().add_strange_snapshot(&format!("{dataset}@syncoid_2")).unwrap();
+    {
+        // A bookmark and a hold of somebody else's.
+        let mut world = pair.a.os.world();
+        let dataset = world.dataset_mut(&dataset).unwrap();
+        let mut bookmark = dataset.bookmarks[0].clone();
+        bookmark.name = "zrepl_cursor".to_owned();
+        dataset.bookmarks.push(bookmark);
+        dataset.snapshots[0].holds.insert("zrepl_step".to_owned());
+    }
     pair.a.write(volume, b"two");
     pair.a.sync(&relationship);
     assert_eq!(pair.b.read(pair.replica(&relationship)).as_deref(), Some(&b"two"[..]));
-    assert!(pair.a.os.world().snapshot(&format!("{dataset}@syncoid_1")).is_ok());
+    let world = pair.a.os.world();
+    assert!(world.snapshot(&format!("{dataset}@syncoid_1")).unwrap().holds.contains("zrepl_step"));
+    assert!(world.dataset(&dataset).unwrap().bookmarks.iter().any(|bookmark| bookmark.name == "zrepl_cursor"));
 }
 
 #[test]

@@ -118,3 +118,48 @@ fn limits_and_addresses_can_be_changed() {
         assert!(matches!(engine.set_replication_preferences(&caller(), &update), Err(Error::Invalid(_))));
     }
 }
+
+/// Kills the daemon of one side at each step of a pairing: afterwards both are partners, or neither is.
+fn sweep(kill_first: bool) {
+    for step in 0.. {
+        let (a, b) = (Node::new(1), Node::new(2));
+        connect(&[&a, &b]);
+        let victim = if kill_first { &a } else { &b };
+        victim.os.stop_from(step);
+        let pairing = || a.engine().create_partner(&caller(), partner_request(&b.address)).is_ok();
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(pairing));
+        let ended = victim.os.steps() <= step;
+        victim.forget();
+        victim.os.stop_at(None);
+        victim.start();
+        for _ in 0..2 {
+            for node in [&a, &b] {
+                node.engine().upkeep().unwrap();
+                node.os.advance(700);
+            }
+        }
+        let when = format!("step {step}, first {kill_first}");
+        let count = |node: &Node| node.engine().partners(&Selection::default()).unwrap().1;
+        assert_eq!(count(&a), count(&b), "{when}: {:?}", a.journal());
+        for node in [&a, &b] {
+            assert_eq!(node.stored("SELECT count(*) FROM partner WHERE state <> 'ready'"), 0, "{when}");
+            assert_eq!(node.stored("SELECT count(*) FROM operation WHERE state = 'running'"), 0, "{when}");
+            assert_eq!(node.os.world().partners.len() as u64, count(node), "{when}");
+        }
+        a.engine().create_partner(&caller(), partner_request(&b.address)).unwrap();
+        assert_eq!((count(&a), count(&b)), (1, 1), "{when}");
+        if ended {
+            return;
+        }
+    }
+}
+
+#[test]
+fn the_one_that_asks_may_be_killed_at_each_step_of_a_pairing() {
+    sweep(true);
+}
+
+#[test]
+fn the_one_that_is_asked_may_be_killed_at_each_step_of_a_pairing() {
+    sweep(false);
+}

@@ -50,6 +50,8 @@ const LIMITS: Duration = Duration::from_secs(1);
 struct Source {
     volume: VolumeRow,
     dataset: DatasetName,
+    /// Encrypted, and sent so.
+    raw: bool,
     partner: SystemId,
     points: Vec<Point>,
     /// Numbers of snapshots and bookmarks by guid.
@@ -235,6 +237,7 @@ impl Engine {
         let dataset = dataset_name(&volume)?;
         let mut source = Source {
             volume,
+            raw: self.zfs.is_encrypted(&dataset)?,
             dataset,
             partner: relationship.partner.clone(),
             points: Vec::new(),
@@ -294,9 +297,9 @@ impl Engine {
                     true => Base::Bookmark(source.dataset.bookmark(number)),
                     false => Base::Snapshot(source.dataset.snapshot(number)),
                 };
-                Sending::Snapshot { snapshot: snapshot.clone(), base: Some(base) }
+                Sending::Snapshot { snapshot: snapshot.clone(), base: Some(base), raw: source.raw }
             }
-            _ => Sending::Snapshot { snapshot: snapshot.clone(), base: None },
+            _ => Sending::Snapshot { snapshot: snapshot.clone(), base: None, raw: source.raw },
         };
         // Before anything is sent: whatever happens to the snapshot from now on, what comes next can build on it.
         self.zfs.bookmark(&snapshot, &source.dataset.bookmark(number(to)?))?;
@@ -307,6 +310,7 @@ impl Engine {
             name: self.name_there(row, number(to)?)?,
             base,
             resume: matches!(step, Step::Resume { .. }),
+            raw: source.raw,
         };
         let stop = || self.is_stopped(control);
         match conversation.ask(&Question::Receive(delivery), &stop)? {

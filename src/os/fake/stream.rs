@@ -92,7 +92,7 @@ fn read_token(text: &str) -> Result<(Cargo, Partial)> {
 /// What is to be sent, and from which byte on.
 fn load(world: &World, sending: &Sending) -> Result<(Cargo, u64)> {
     let (snapshot, base) = match sending {
-        Sending::Snapshot { snapshot, base } => (snapshot, base),
+        Sending::Snapshot { snapshot, base, .. } => (snapshot, base),
         Sending::Rest { token } => {
             let (found, partial) = read_token(token)?;
             let there = world.snapshot(&found.name).is_ok_and(|snapshot| snapshot.guid == found.guid);
@@ -361,6 +361,11 @@ impl Streams for FakeOs {
         let killed = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&killed);
         Ok(FakeProcess::new(killed, move || this.run_receive(&receiving, input, &flag)))
+    }
+
+    fn is_encrypted(&self, dataset: &DatasetName) -> Result<bool> {
+        // Encryption is for the tests on the real system.
+        self.world().dataset(dataset.as_str()).map(|_| false)
     }
 
     fn sync(&self, dataset: &DatasetName) -> Result<()> {

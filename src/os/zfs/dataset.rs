@@ -266,7 +266,7 @@ pub(super) fn pool(name: &DatasetName) -> &str {
 }
 
 /// Mark and notes as flags of `zfs create` and `clone`.
-fn marks(mark: &Mark, notes: &BTreeMap<String, String>) -> Vec<String> {
+pub(super) fn marks(mark: &Mark, notes: &BTreeMap<String, String>) -> Vec<String> {
     let mark = format!("-o{}={}", property::MARK, mark.as_str());
     std::iter::once(mark).chain(notes.iter().map(|(note, value)| format!("-o{note}={value}"))).collect()
 }

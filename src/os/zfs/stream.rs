@@ -85,9 +85,19 @@ impl Streams for OpenZfs {
 
     fn receive(&self, receiving: &Receiving, input: OwnedFd) -> Result<Arc<dyn Process>> {
         // -s: what came before an interruption is kept; -u: not mounted.
-        let whole = receiving.whole.then_some("-F");
-        let command = self.zfs(["receive", "-s", "-u"]).args(whole).arg(receiving.snapshot.as_str());
+        let mut flags: Vec<String> = receiving.whole.then(|| "-F".to_owned()).into_iter().collect();
+        if let Some((mark, notes)) = &receiving.new {
+            flags.extend(super::dataset::marks(mark, notes));
+            // All that makes a replica, from the first moment on.
+            flags.extend(["-oreadonly=on", "-ocanmount=noauto"].map(str::to_owned));
+        }
+        let command = self.zfs(["receive", "-s", "-u"]).args(flags).arg(receiving.snapshot.as_str());
         Ok(Arc::new(command.start(Stdio::from(input), Stdio::null(), messages::zfs)?))
+    }
+
+    fn is_encrypted(&self, dataset: &DatasetName) -> Result<bool> {
+        let value = self.zfs(["get", "-H", "-o", "value", "encryption", dataset.as_str()]).output(messages::zfs)?;
+        Ok(!["off", "-"].contains(&value.trim()))
     }
 
     fn sync(&self, dataset: &DatasetName) -> Result<()> {
@@ -120,7 +130,15 @@ impl Streams for OpenZfs {
         let mut values = vec![format!("readonly={readonly}")];
         values.extend(is_filesystem.then(|| format!("canmount={}", if replica { "noauto" } else { "on" })));
         self.zfs(["set", "-u"]).args(values).arg(dataset.as_str()).output(messages::zfs)?;
-        if replica { Ok(()) } else { self.mount_dataset(dataset) }
+        if replica || self.lacks_key(dataset)? { Ok(()) } else { self.mount_dataset(dataset) }
+    }
+}
+
+impl OpenZfs {
+    /// Whether nobody can read what is in a dataset, as long as its key is not loaded.
+    fn lacks_key(&self, dataset: &DatasetName) -> Result<bool> {
+        let value = self.zfs(["get", "-H", "-o", "value", "keystatus", dataset.as_str()]).output(messages::zfs)?;
+        Ok(value.trim() == "unavailable")
     }
 }
 
@@ -132,8 +150,9 @@ fn flags(sending: &Sending) -> Result<Vec<String>> {
         Sending::Rest { .. } => {
             Err(Error::new(Kind::Other, "zfs send -t", "the token has characters that no token has"))
         }
-        Sending::Snapshot { snapshot, base } => {
+        Sending::Snapshot { snapshot, base, raw } => {
             let mut flags: Vec<String> = ["-L", "-c", "-e"].map(str::to_owned).into();
+            flags.extend(raw.then(|| "-w".to_owned()));
             if let Some(base) = base {
                 flags.extend(["-i".to_owned(), base.as_str().to_owned()]);
             }

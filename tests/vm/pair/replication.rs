@@ -111,3 +111,42 @@ fn the_command_line_shows_it_all() {
     pair.a.shell(&format!("vsnap relationship delete {relationship} --preserve-replica --noprompt"));
     assert_eq!(pair.a.get(&format!("/api/volume/{volume}/relationship"))["total"], 0);
 }
+
+/// What is encrypted leaves the appliance as it is: the partner can't read it without the key.
+#[test]
+fn an_encrypted_volume_travels_encrypted() {
+    let pair = Pair::new();
+    let volume = pair.a.make_filesystem(&pair.pool_a, "secret");
+    let dataset = pair.a.dataset(&volume);
+    // The appliance makes none that are encrypted; an administrator may have made it so.
+    pair.a.shell(&format!(
+        "head -c 32 /dev/urandom >/root/key && notes=$(zfs get -H -s local -o property,value all {dataset} | \
+         sed -n 's/^\\(vsnap:[^\\t]*\\)\\t\\(.*\\)/-o \\1=\\2/p') && zfs destroy {dataset} && \
+         zfs create -o encryption=on -o keyformat=raw -o keylocation=file:///root/key $notes {dataset} && \
+         dd if=/dev/urandom of=/vsnap/{dataset}/data bs=1M count=16 status=none && sync -f /vsnap/{dataset}"
+    ));
+    let relationship = pair.a.replicate(&volume, &pair.id_b);
+    pair.limit(4 << 20);
+    let session = pair.a.start(&relationship);
+    pair.a.wait_sent(&session, 6 << 20);
+    pair.b.kill_daemon();
+    pair.limit(0);
+    let ended = pair.a.wait(&session);
+    assert_eq!(ended["status"], "COMPLETED", "{ended}");
+    let sent: u64 = ended["size_sent"].as_str().unwrap().parse().unwrap();
+    assert!(sent < 26 << 20, "{ended}");
+    let (here, there) = (ended["local_snap_id"].as_str().unwrap(), ended["remote_snap_id"].as_str().unwrap());
+    assert_eq!(pair.a.guid(here), pair.b.guid(there));
+    pair.a.shell(&format!("echo more >/vsnap/{dataset}/more && sync -f /vsnap/{dataset}"));
+    pair.a.sync(&relationship);
+    let id = pair.replica(&relationship);
+    let replica = pair.b.dataset(&id);
+    let properties = format!("zfs get -H -o value encryption,keystatus,readonly,canmount {replica} | tr '\\n' ' '");
+    assert_eq!(pair.b.shell(&properties), "aes-256-gcm unavailable on noauto");
+    let key = pair.a.shell("base64 -w0 /root/key");
+    pair.b.shell(&format!("echo {key} | base64 -d >/root/key && zfs load-key -L file:///root/key {replica}"));
+    pair.a.delete(&format!("/api/relationship/{relationship}?preserve_replica=true"));
+    assert_eq!(pair.a.sum(&format!("/vsnap/{dataset}")), pair.b.sum(&format!("/vsnap/{replica}")));
+    pair.b.delete(&format!("/api/volume/{id}"));
+    pair.a.delete(&format!("/api/volume/{volume}"));
+}
