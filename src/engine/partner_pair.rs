@@ -86,7 +86,9 @@ impl Engine {
         let row =
             PartnerRow { state: RowState::Ready, rate_limit: before.rate_limit, created: before.created, ..found };
         self.catalog.write(|transaction| catalog::partner::put(transaction, &row))?;
-        let renewed = self.apply_partners().and_then(|()| self.require_reachable(&row));
+        // Confirmed as well: it may have lost its catalog, and think that this one is new.
+        let confirm = |()| self.ask_partner(&row, &Question::Confirm).map_err(|trouble| trouble.into_error(&row));
+        let renewed = self.apply_partners().and_then(confirm);
         if let Err(error) = renewed {
             self.catalog.write(|transaction| catalog::partner::put(transaction, &before))?;
             self.apply_partners()?;

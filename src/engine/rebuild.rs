@@ -9,12 +9,13 @@ use super::{
     pool::{disk_groups, zpool_name},
     share::share_in,
     snapshot::number_in,
+    volume::dataset_name,
     volume_create::size_in,
 };
 use crate::{
     catalog::{self, RowState, pool::PoolRow, share::ShareRow, snapshot::SnapshotRow, volume::VolumeRow},
     error::{Error, Result},
-    os::{DatasetFacts, DatasetKind, PoolFacts, SnapshotFacts},
+    os::{DatasetFacts, DatasetKind, PoolFacts, SnapshotFacts, stream::REPLICA},
     types::{
         Epoch, Name, PoolId, SnapshotId, SystemId, VolumeId,
         ids::Mark,
@@ -45,6 +46,8 @@ struct Candidate {
 struct Found {
     pools: Vec<PoolRow>,
     volumes: Vec<VolumeRow>,
+    /// Those of the volumes that were replicas.
+    replicas: Vec<VolumeId>,
     snapshots: Vec<SnapshotRow>,
     holds: Vec<(SnapshotId, Hold)>,
     shares: Vec<ShareRow>,
@@ -85,6 +88,10 @@ impl Engine {
         *self.id.write().unwrap_or_else(std::sync::PoisonError::into_inner) = system.clone();
         for row in &found.pools {
             self.zfs.mount_pool(&zpool_name(row.id))?;
+        }
+        for row in found.volumes.iter().filter(|row| found.replicas.contains(&row.id)) {
+            // Its relationship was in the catalog alone; it is made anew with `reuse`.
+            self.zfs.set_replica(&dataset_name(row)?, false)?;
         }
         self.restore_exports(false);
         let rebuilt = Rebuilt {
@@ -148,6 +155,9 @@ impl Engine {
                         Err(error) => found.skipped.push(format!("the share of {}: {error}", facts.name)),
                     }
                     self.find_snapshots(system, &row, found)?;
+                    if facts.notes.contains_key(REPLICA) {
+                        found.replicas.push(row.id);
+                    }
                     found.volumes.push(row);
                 }
                 None => found

@@ -14,6 +14,7 @@ use crate::{
     types::{
         Name, PoolId, RelationshipId, SnapshotId, SystemId, VolumeId,
         link::{Answer, FailureKind, NewReplica, Question},
+        names::DatasetName,
         relationship::{Relationship, RelationshipRequest, Role},
         volume::VolumeType,
     },
@@ -72,8 +73,6 @@ impl Engine {
         let partner = self.partner_row(&row.partner)?;
         let volume = self.volume_row(row.volume)?;
         let dataset = dataset_name(&volume)?;
-        let snapshots = self.zfs.snapshots(&dataset)?.into_iter().map(|facts| facts.guid);
-        let bookmarks = self.zfs.bookmarks(&dataset)?.into_iter().map(|facts| facts.guid);
         let question = Question::CreateReplica(NewReplica {
             relationship: relationship.clone(),
             volume: volume.id,
@@ -86,13 +85,24 @@ impl Engine {
             remote_name: remote_name.cloned(),
             reuse,
             // Only of use when there is something to compare with.
-            guids: if reuse { snapshots.chain(bookmarks).collect() } else { Vec::new() },
+            guids: if reuse { self.newest_guids(&dataset)? } else { Vec::new() },
         });
         let answer = self.ask_partner(&partner, &question).map_err(|trouble| trouble.into_error(&partner))?;
         let Answer::Replica { volume, name, pool } = answer else { return Err(senseless(&row.partner)) };
         self.finish(id, |transaction| {
             catalog::relationship::set_ready(transaction, relationship, (pool, volume), &name)
         })
+    }
+
+    /// Guids of the newest snapshots and bookmarks of a volume: what a replica to be reused has in common is among them,
+    /// or too old to be worth it; and a question has its limits.
+    fn newest_guids(&self, dataset: &DatasetName) -> Result<Vec<u64>> {
+        const MOST: usize = 2000;
+        let snapshots = self.zfs.snapshots(dataset)?.into_iter().map(|facts| (facts.transaction, facts.guid));
+        let bookmarks = self.zfs.bookmarks(dataset)?.into_iter().map(|facts| (facts.transaction, facts.guid));
+        let mut all: Vec<(u64, u64)> = snapshots.chain(bookmarks).collect();
+        all.sort_unstable_by(|one, other| other.cmp(one));
+        Ok(all.into_iter().take(MOST).map(|(_, guid)| guid).collect())
     }
 
     /// The partner may have made the replica all the same, so it is told. While it can't be told, the operation stays

@@ -126,6 +126,8 @@ fn rounds(engine: &Weak<Engine>, round: Duration, stopped: &mpsc::Receiver<()>) 
         if let Err(error) = engine.upkeep() {
             tracing::error!(%error, "a round of upkeep failed");
         }
+        // Those that could not begin when they were queued, or may begin since more are allowed at a time.
+        engine.dispatch_sessions();
     }
 }
 

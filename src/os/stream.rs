@@ -86,6 +86,9 @@ pub struct TokenFacts {
     pub bytes: u64,
 }
 
+/// The note on a replica, so that it is known as one when the catalog is lost.
+pub const REPLICA: &str = "vsnap:replica";
+
 /// Streams of ZFS. Errors carry a [`super::Kind`] as those of [`super::Datasets`].
 pub trait Streams: Send + Sync {
     /// All bookmarks of a dataset, ours or not, the oldest first.

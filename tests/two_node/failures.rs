@@ -7,12 +7,13 @@ use vsnap::{
     error::Error,
     os::fake::Stopped,
     types::{
+        relationship::RelationshipRequest,
         selection::Selection,
         session::{SessionRequest, SessionStatus},
     },
 };
 
-use crate::node::{Pair, caller};
+use crate::node::{Pair, caller, partner_request};
 
 #[test]
 fn a_partner_that_stays_away_fails_the_session_and_the_next_one_goes_on() {
@@ -195,4 +196,28 @@ fn the_primary_may_be_killed_at_each_step() {
 #[test]
 fn the_replica_may_be_killed_at_each_step() {
     sweep(false);
+}
+
+#[test]
+fn a_replica_outlives_the_catalog_of_its_appliance() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    pair.a.sync(&relationship);
+    let replica = pair.replica(&relationship);
+    pair.b.lose_catalog();
+    pair.b.engine().rebuild_catalog(&caller(), None).unwrap();
+    // Partners and relationships are not on disk: it is a volume like others now.
+    assert_eq!(pair.b.read(replica).as_deref(), Some(&b"one"[..]));
+    let dataset = pair.b.dataset(replica);
+    assert!(pair.b.os.world().dataset(&dataset).unwrap().mounted);
+    let message = pair.a.fail(&relationship);
+    assert!(message.contains("add the partner once more"), "{message}");
+    pair.a.engine().delete_relationship(&caller(), &relationship, true, true).unwrap();
+    pair.a.engine().create_partner(&caller(), partner_request(&pair.b.address)).unwrap();
+    pair.a.write(volume, b"two");
+    let reuse = RelationshipRequest { reuse: true, ..pair.a.request(&pair.b) };
+    let id = pair.a.engine().create_relationship(&caller(), volume, reuse).unwrap().id;
+    pair.a.sync(&id);
+    assert_eq!(pair.replica(&id), replica);
+    assert_eq!(pair.b.read(replica).as_deref(), Some(&b"two"[..]));
+    assert_eq!(pair.b.engine().snapshots(&Selection::default()).unwrap().1, 2, "no full copy");
 }

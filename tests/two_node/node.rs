@@ -91,6 +91,15 @@ impl Node {
         }
     }
 
+    /// The daemon begins without a catalog.
+    pub fn lose_catalog(&self) {
+        self.forget();
+        for file in std::fs::read_dir(self.folder.path()).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        self.start();
+    }
+
     pub fn id(&self) -> SystemId {
         self.engine().system().unwrap().id
     }

@@ -22,7 +22,7 @@ use crate::{
     os::{
         DatasetKind, Error, Kind, Result,
         process::{Process, Stream},
-        stream::{BookmarkFacts, Receiving, Sending, Streams, TokenFacts},
+        stream::{BookmarkFacts, REPLICA, Receiving, Sending, Streams, TokenFacts},
     },
     types::{
         Epoch,
@@ -385,6 +385,10 @@ impl Streams for FakeOs {
                 return Err(fault(Kind::Busy, "a replica", "dataset is busy"));
             }
             dataset.replica = replica;
+            match replica {
+                true => drop(dataset.notes.insert(REPLICA.to_owned(), "yes".to_owned())),
+                false => drop(dataset.notes.remove(REPLICA)),
+            }
             dataset.mounted = !replica;
             Ok(())
         })

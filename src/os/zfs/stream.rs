@@ -9,7 +9,7 @@ use crate::{
         Datasets, Error, Kind, Result,
         command::Limit,
         process::{Process, Stream},
-        stream::{BookmarkFacts, Receiving, Sending, Streams, TokenFacts},
+        stream::{BookmarkFacts, REPLICA, Receiving, Sending, Streams, TokenFacts},
     },
     types::names::{BookmarkName, DatasetName, SnapshotName},
 };
@@ -89,7 +89,7 @@ impl Streams for OpenZfs {
         if let Some((mark, notes)) = &receiving.new {
             flags.extend(super::dataset::marks(mark, notes));
             // All that makes a replica, from the first moment on.
-            flags.extend(["-oreadonly=on", "-ocanmount=noauto"].map(str::to_owned));
+            flags.extend(["-oreadonly=on".to_owned(), "-ocanmount=noauto".to_owned(), format!("-o{REPLICA}=yes")]);
         }
         let command = self.zfs(["receive", "-s", "-u"]).args(flags).arg(receiving.snapshot.as_str());
         Ok(Arc::new(command.start(Stdio::from(input), Stdio::null(), messages::zfs)?))
@@ -128,8 +128,13 @@ impl Streams for OpenZfs {
         }
         let readonly = if replica { "on" } else { "off" };
         let mut values = vec![format!("readonly={readonly}")];
+        values.extend(replica.then(|| format!("{REPLICA}=yes")));
         values.extend(is_filesystem.then(|| format!("canmount={}", if replica { "noauto" } else { "on" })));
         self.zfs(["set", "-u"]).args(values).arg(dataset.as_str()).output(messages::zfs)?;
+        if !replica {
+            // Last: until then a rebuild of the catalog does this again.
+            self.zfs(["inherit", REPLICA, dataset.as_str()]).output(messages::zfs)?;
+        }
         if replica || self.lacks_key(dataset)? { Ok(()) } else { self.mount_dataset(dataset) }
     }
 }
