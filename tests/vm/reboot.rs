@@ -102,10 +102,10 @@ fn luns(bed: &Bed, pool: &str) -> Check {
 
 /// What is reachable through the second network; and NFS has its fixed ports from the first start on.
 fn services(bed: &Bed) -> Check {
-    bed.shell("vsnap network update eth1 --services mgmt,nfs");
+    bed.shell("vsnap network update eth1 --services mgmt,nfs,iscsi");
     Box::new(|bed| {
         let rules = networks::table(bed, "vsnap").unwrap();
-        assert!(rules.contains("\"eth1\" tcp dport { 139, 445, 3260 } reject"), "{rules}");
+        assert!(rules.contains("\"eth1\" tcp dport { 139, 445 } reject"), "{rules}");
         let ports = bed.shell("rpcinfo -p | awk '$5 ~ /mountd|status|nlockmgr/ { print $5, $4 }' | sort -u");
         assert_eq!(ports, "mountd 20048\nnlockmgr 32767\nstatus 32765");
         networks::offer(bed, &networks::id_of(bed, "eth1"), &["all"]);
