@@ -16,7 +16,7 @@ use std::{
 use rusqlite::Transaction;
 
 pub use super::operation_kind::{Operation, VolumeProperties};
-use super::{Caller, Engine};
+use super::{Caller, Engine, locks::Key};
 use crate::{
     catalog,
     error::{Error, Result},
@@ -310,13 +310,34 @@ impl Engine {
             if !operation.needs_partner() || self.running.has(row.id) {
                 continue;
             }
-            let pool = self.pool_worked_in(&operation)?;
-            if pool.is_some_and(|pool| !matches!(self.is_readable(pool), Ok(true))) {
+            let keys = self.keys_with_partner(&operation)?;
+            // Whoever is at it now is either done with it in the next round, or about something else.
+            let Ok(_guard) = self.locks.acquire(keys, "an operation that was interrupted") else { continue };
+            let still = self.catalog.read(catalog::operation::unfinished)?.iter().any(|other| other.id == row.id);
+            if !still {
                 continue;
             }
-            self.go_on(&row)?;
+            match self.pool_worked_in(&operation)? {
+                Some(pool) if !self.is_readable(pool)? => {}
+                _ => self.go_on(&row)?,
+            }
         }
         Ok(())
+    }
+
+    /// What an operation in which a partner takes part held when it was asked for.
+    fn keys_with_partner(&self, operation: &Operation) -> Result<Vec<Key>> {
+        let relationship = match operation {
+            Operation::CreatePartner { partner } | Operation::DeletePartner { partner, .. } => {
+                return Ok(vec![Key::Partner(partner.clone())]);
+            }
+            Operation::CreateRelationship { relationship, .. } | Operation::EndRelationship { relationship, .. } => {
+                relationship
+            }
+            _ => return Ok(Vec::new()),
+        };
+        let row = self.catalog.read(|view| catalog::relationship::find(view, relationship))?;
+        Ok(row.map_or_else(Vec::new, |row| vec![Key::Within(row.pool), Key::Volume(row.volume)]))
     }
 
     /// Drives an operation that was interrupted to its end.

@@ -57,11 +57,7 @@ impl Engine {
             zfs_name: facts.name.split_once('@').map_or_else(String::new, |(_, name)| name.to_owned()),
             known: known(facts),
         };
-        Ok(Answer::State {
-            snapshots: facts.iter().map(snapshot).collect(),
-            token: self.zfs.receive_token(&dataset)?,
-            empty: facts.is_empty(),
-        })
+        Ok(Answer::State { snapshots: facts.iter().map(snapshot).collect(), token: self.zfs.receive_token(&dataset)? })
     }
 
     /// [`crate::types::link::Question::Discard`]
@@ -147,12 +143,30 @@ impl Engine {
                 delivery.base.map_or_else(|| "none".to_owned(), |guid| guid.to_string())
             )));
         }
+        if newest.is_none() && !delivery.resume {
+            self.require_untouched(row)?;
+        }
         let receiving = Receiving { snapshot: dataset.snapshot(snapshot), new: None, whole: newest.is_none() };
         if !delivery.raw || newest.is_some() {
             return Ok(receiving);
         }
         let new = if delivery.resume { None } else { Some(self.make_room(row, &dataset)?) };
         Ok(Receiving { new, whole: false, ..receiving })
+    }
+
+    /// Fails when somebody has written into a replica that has no snapshots yet, past its being read-only: a whole stream
+    /// takes its place.
+    fn require_untouched(&self, row: &RelationshipRow) -> Result<()> {
+        /// More than an empty filesystem or zvol takes in any pool.
+        const EMPTY: u64 = 1 << 20;
+        let (dataset, facts) = self.own_dataset(&self.volume_row(row.volume)?)?;
+        match facts.numbers.referenced {
+            ..=EMPTY => Ok(()),
+            bytes => Err(Error::State(format!(
+                "{dataset} has no snapshot, but {bytes} bytes that did not come from the primary; if nobody needs them, \
+                 delete the relationship and make a new one"
+            ))),
+        }
     }
 
     /// An encrypted stream can't become what is not encrypted: the replica that waits for it, which never had anything in
@@ -225,10 +239,10 @@ impl Engine {
 
     /// Forgets what was on its way and did not arrive.
     pub(super) fn drop_deliveries(&self, row: &RelationshipRow) -> Result<()> {
-        self.settle_deliveries(row)?;
-        let volume = self.volume_row(row.volume)?;
-        let dataset: DatasetName = dataset_name(&volume)?;
+        let dataset = dataset_name(&self.volume_row(row.volume)?)?;
+        // Somebody may have destroyed it by hand, and with it what was on its way.
         if self.zfs.dataset(&dataset)?.is_some() {
+            self.settle_deliveries(row)?;
             self.zfs.discard_receive(&dataset)?;
         }
         self.catalog.write(|transaction| -> Result<()> {

@@ -12,6 +12,7 @@ use crate::{
         Name, PoolId, RelationshipId, SystemId, VolumeId,
         link::{Answer, NewReplica},
         names::SnapshotName,
+        pool::Health,
         relationship::Role,
         volume::{VolumeOptions, VolumeType},
     },
@@ -173,7 +174,7 @@ impl Engine {
     /// The pool with most room of those that can be written.
     fn roomiest_pool(&self) -> Result<PoolId> {
         let pools = self.pools()?;
-        let writable = pools.iter().filter(|pool| self.require_readable(pool.id).is_ok());
+        let writable = pools.iter().filter(|pool| matches!(pool.state, Health::Online | Health::Degraded));
         let roomiest = writable.max_by_key(|pool| pool.numbers.map_or(0, |numbers| numbers.free));
         roomiest.map(|pool| pool.id).ok_or_else(|| Error::State("there is no pool for a replica".to_owned()))
     }

@@ -99,8 +99,8 @@ pub trait Streams: Send + Sync {
     fn destroy_bookmark(&self, name: &BookmarkName) -> Result<()>;
     /// The receive token of a dataset with an interrupted stream.
     fn receive_token(&self, dataset: &DatasetName) -> Result<Option<String>>;
-    /// What a token says. `Other` when it is none.
-    fn read_token(&self, token: &str) -> Result<TokenFacts>;
+    /// What a token says; `None` when it is none that this ZFS understands.
+    fn read_token(&self, token: &str) -> Result<Option<TokenFacts>>;
     /// Forgets what an interrupted stream left; no error when there is nothing.
     fn discard_receive(&self, dataset: &DatasetName) -> Result<()>;
     /// About how many bytes a stream has. `Missing` when what it is made of is not there any longer.

@@ -136,8 +136,6 @@ pub enum Answer {
         snapshots: Vec<ReplicaSnapshot>,
         /// The receive token that an interrupted stream left.
         token: Option<String>,
-        /// Whether nothing was ever received or written.
-        empty: bool,
     },
     /// To [`Question::Receive`]: the stream may come.
     Ready,

@@ -5,7 +5,10 @@ use std::{
 
 use vsnap::{
     error::Error,
-    os::fake::Stopped,
+    os::{
+        Kind,
+        fake::{Partial, Stopped},
+    },
     types::{
         relationship::RelationshipRequest,
         selection::Selection,
@@ -220,4 +223,62 @@ fn a_replica_outlives_the_catalog_of_its_appliance() {
     assert_eq!(pair.replica(&id), replica);
     assert_eq!(pair.b.read(replica).as_deref(), Some(&b"two"[..]));
     assert_eq!(pair.b.engine().snapshots(&Selection::default()).unwrap().1, 2, "no full copy");
+}
+
+/// A session that is cut in the middle and canceled, so that what arrived is kept.
+fn interrupt(pair: &Pair, relationship: &vsnap::types::RelationshipId) {
+    *pair.weather.cut_after.lock().unwrap() = Some(200_000);
+    let session = pair.a.start_session(relationship);
+    while pair.weather.cut_after.lock().unwrap().is_some() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    pair.a.engine().cancel_session(&caller(), session, false).unwrap();
+    let replica = pair.b.dataset(pair.replica(relationship));
+    assert!(pair.b.os.world().dataset(&replica).unwrap().partial.is_some());
+}
+
+#[test]
+fn a_token_that_nobody_understands_is_dropped_once() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    interrupt(&pair, &relationship);
+    let replica = pair.b.dataset(pair.replica(&relationship));
+    pair.b.os.world().dataset_mut(&replica).unwrap().partial = Some(Partial::unknown());
+    pair.a.sync(&relationship);
+    assert_eq!(pair.b.read(pair.replica(&relationship)).as_deref(), Some(&b"one"[..]));
+}
+
+#[test]
+fn a_token_that_can_not_be_looked_at_is_kept() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    interrupt(&pair, &relationship);
+    let replica = pair.b.dataset(pair.replica(&relationship));
+    let before = pair.b.os.world().dataset(&replica).unwrap().partial.clone();
+    pair.a.os.refuse("read_token", Kind::TimedOut);
+    pair.a.fail(&relationship);
+    assert_eq!(pair.b.os.world().dataset(&replica).unwrap().partial, before, "a failure is no reason to discard it");
+    pair.a.os.allow_all();
+    pair.a.sync(&relationship);
+}
+
+#[test]
+fn a_replica_that_was_written_before_the_first_stream_is_left_alone() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    let replica = pair.b.dataset(pair.replica(&relationship));
+    pair.b.os.world().dataset_mut(&replica).unwrap().replica = false;
+    pair.b.os.world().write(&replica, &vec![7; 2 << 20]).unwrap();
+    let message = pair.a.fail(&relationship);
+    assert!(message.contains("did not come from the primary"), "{message}");
+    assert_eq!(pair.b.os.world().read(&replica).unwrap().len(), 2 << 20);
+}
+
+#[test]
+fn a_replica_that_was_destroyed_by_hand_in_the_middle_can_be_given_up() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    interrupt(&pair, &relationship);
+    let replica = pair.b.dataset(pair.replica(&relationship));
+    pair.b.os.world().pool_mut(&format!("vpool{}", pair.pool_b)).unwrap().datasets.remove(&replica);
+    pair.a.engine().delete_relationship(&caller(), &relationship, false, false).unwrap();
+    for table in ["relationship", "volume", "snapshot", "delivery"] {
+        assert_eq!(pair.b.stored(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
+    }
 }

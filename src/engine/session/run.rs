@@ -207,7 +207,10 @@ impl Engine {
             wanted: row.guid.unwrap_or(0),
             source: source.points.clone(),
             replica: snapshots.iter().map(|snapshot| snapshot.guid).collect(),
-            interrupted: token.as_deref().filter(|_| resumable).and_then(|token| self.interrupted(token)),
+            interrupted: match token.as_deref().filter(|_| resumable) {
+                Some(token) => self.interrupted(token).map_err(|error| fresh(error.into()))?,
+                None => None,
+            },
             has_token: token.is_some(),
         };
         let (discard, steps) = match plan(&facts) {
@@ -262,14 +265,12 @@ impl Engine {
     }
 
     /// What a token says that fits this side; one that can't be read is as good as none.
-    fn interrupted(&self, token: &str) -> Option<Interrupted> {
-        match self.zfs.read_token(token) {
-            Ok(facts) => Some(Interrupted { guid: facts.guid, base: facts.base }),
-            Err(error) => {
-                tracing::warn!(%error, "what an interrupted stream left can't be read");
-                None
-            }
+    fn interrupted(&self, token: &str) -> Result<Option<Interrupted>> {
+        let facts = self.zfs.read_token(token)?;
+        if facts.is_none() {
+            tracing::warn!(token, "what an interrupted stream left can't be read, so it begins anew");
         }
+        Ok(facts.map(|facts| Interrupted { guid: facts.guid, base: facts.base }))
     }
 
     fn send_step(

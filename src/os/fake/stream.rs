@@ -61,6 +61,13 @@ pub struct Partial {
     bytes: u64,
 }
 
+impl Partial {
+    /// What another version of ZFS may have left.
+    pub fn unknown() -> Self {
+        Partial { cargo: u64::MAX, bytes: 1 }
+    }
+}
+
 /// A bookmark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FakeBookmark {
@@ -81,12 +88,14 @@ fn token(partial: &Partial) -> String {
     format!("1-{:x}-{:x}", partial.cargo, partial.bytes)
 }
 
-fn read_token(text: &str) -> Result<(Cargo, Partial)> {
-    let unreadable = || Error::new(Kind::Other, "reading a receive token", "invalid token");
-    let mut parts = text.split('-').skip(1).map(|part| u64::from_str_radix(part, 16));
-    let (Some(Ok(number)), Some(Ok(bytes))) = (parts.next(), parts.next()) else { return Err(unreadable()) };
-    let found = cargo().get(&number).cloned().ok_or_else(unreadable)?;
-    Ok((found, Partial { cargo: number, bytes }))
+fn read_token(text: &str) -> Option<(Cargo, Partial)> {
+    let mut parts = text.split('-').skip(1).map(|part| u64::from_str_radix(part, 16).ok());
+    let (number, bytes) = (parts.next()??, parts.next()??);
+    Some((cargo().get(&number).cloned()?, Partial { cargo: number, bytes }))
+}
+
+fn required_token(text: &str) -> Result<(Cargo, Partial)> {
+    read_token(text).ok_or_else(|| Error::new(Kind::Other, "zfs send -t", "cannot resume send: invalid token"))
 }
 
 /// What is to be sent, and from which byte on.
@@ -94,7 +103,7 @@ fn load(world: &World, sending: &Sending) -> Result<(Cargo, u64)> {
     let (snapshot, base) = match sending {
         Sending::Snapshot { snapshot, base, .. } => (snapshot, base),
         Sending::Rest { token } => {
-            let (found, partial) = read_token(token)?;
+            let (found, partial) = required_token(token)?;
             let there = world.snapshot(&found.name).is_ok_and(|snapshot| snapshot.guid == found.guid);
             return if there { Ok((found, partial.bytes)) } else { Err(missing(&found.name)) };
         }
@@ -317,9 +326,15 @@ impl Streams for FakeOs {
         Ok(self.world().dataset(dataset.as_str())?.partial.as_ref().map(token))
     }
 
-    fn read_token(&self, token: &str) -> Result<TokenFacts> {
-        let (cargo, partial) = read_token(token)?;
-        Ok(TokenFacts { name: cargo.name, guid: cargo.guid, base: cargo.base, bytes: partial.bytes })
+    fn read_token(&self, token: &str) -> Result<Option<TokenFacts>> {
+        self.check_refusal("read_token")?;
+        let facts = |(cargo, partial): (Cargo, Partial)| TokenFacts {
+            name: cargo.name,
+            guid: cargo.guid,
+            base: cargo.base,
+            bytes: partial.bytes,
+        };
+        Ok(read_token(token).map(facts))
     }
 
     fn discard_receive(&self, dataset: &DatasetName) -> Result<()> {
@@ -339,7 +354,7 @@ impl Streams for FakeOs {
         let (loaded, begin) = load(&self.world(), sending)?;
         let end = loaded.bytes;
         let number = match sending {
-            Sending::Rest { token } => read_token(token)?.1.cargo,
+            Sending::Rest { token } => required_token(token)?.1.cargo,
             Sending::Snapshot { .. } => {
                 let mut all = cargo();
                 let number = all.keys().next_back().map_or(1, |last| last + 1);

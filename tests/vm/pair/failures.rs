@@ -12,6 +12,8 @@ fn a_cut_link_is_taken_up_where_it_was() {
     pair.limit(SLOW);
     let session = pair.a.start(&relationship);
     pair.a.wait_sent(&session, 8 << 20);
+    let message = pair.a.session(&session)["message"].as_str().unwrap().to_owned();
+    assert!(message.contains(" %, ") && message.contains("B/s, ") && message.ends_with(" left"), "{message}");
     pair.b.shell(
         "nft 'add table inet weather; add chain inet weather input { type filter hook input priority -10; }; \
          add rule inet weather input iifname \"eth1\" tcp dport 22 drop'",
@@ -146,15 +148,18 @@ fn full_and_absent_pools_clocks_and_deleted_snapshots() {
     assert_eq!(pair.a.wait(&first)["status"], "COMPLETED");
     let ended = pair.a.wait(&second);
     assert!(ended["message"].as_str().unwrap().contains("was deleted"), "{ended}");
-    // Canceled while it is at work.
-    pair.limit(SLOW);
+    // Canceled while it is at work, this time slowed down by the limit for all partners.
+    let overall = |bytes: u64| pair.a.put("/api/system/replication", json!({"rate_limit": bytes}));
+    overall(SLOW);
     pair.a
         .shell(&format!("dd if=/dev/urandom of={0}/big bs=1M count=12 status=none; sync -f {0}", pair.folder(&volume)));
     let session = pair.a.start(&relationship);
     pair.a.wait_sent(&session, 2 << 20);
     let ended = pair.a.post(&format!("/api/session/{session}"), json!({"action": "cancel", "discard": true}));
     assert_eq!((&ended["status"], &ended["message"]), (&json!("FAILED"), &json!("Canceled")));
+    let sent: u64 = ended["size_sent"].as_str().unwrap().parse().unwrap();
+    assert!(sent < 8 << 20, "the limit holds: {ended}");
+    overall(0);
     assert_eq!(pair.b.shell(&format!("zfs get -H -o value receive_resume_token {replica}")), "-");
-    pair.limit(0);
     pair.check(&pair.a.sync(&relationship));
 }

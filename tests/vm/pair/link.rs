@@ -97,4 +97,11 @@ fn another_host_key_is_refused_until_it_is_renewed() {
     pair.b.shell("cp -a /root/keys/* /etc/ssh/ && systemctl restart ssh");
     pair.add_partner();
     pair.a.sync(&relationship);
+    // They part: on both sides, and the key opens nothing any longer.
+    pair.a.delete(&format!("/api/relationship/{relationship}"));
+    pair.a.delete(&format!("/api/partner/{}", pair.id_b));
+    for node in [&pair.a, &pair.b] {
+        assert_eq!(node.get("/api/partner")["total"], 0);
+        assert_eq!(node.shell("cat /var/lib/vsnap-link/authorized_keys"), "");
+    }
 }

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::node::Pair;
 
@@ -26,7 +26,14 @@ fn data_is_there_and_comes_back() {
     }
 
     pair.a.shell(&format!("echo changed >>{folder}/deep/er/more; sync -f {folder}"));
-    let second = pair.a.sync(&relationship);
+    let snapshot = pair.a.post(&format!("/api/volume/{volume}/snapshot"), json!({"name": "evening"}));
+    let body = json!({"snap_id": snapshot["id"], "remote_snap_name": "evening, over there"});
+    let second = pair.a.post(&format!("/api/relationship/{relationship}/session"), body);
+    let second = pair.a.wait(second["id"].as_str().unwrap());
+    assert_eq!((&second["status"], &second["local_snap_id"]), (&json!("COMPLETED"), &snapshot["id"]), "{second}");
+    let there = pair.b.get(&format!("/api/snapshot/{}", second["remote_snap_id"].as_str().unwrap()));
+    assert_eq!((&there["name"], &second["remote_snap_name"]), (&json!("evening, over there"), &there["name"]));
+    both_sides_tell_of_it(&pair, &volume, &relationship, &second);
     pair.check(&second);
     let sent: u64 = second["size_sent"].as_str().unwrap().parse().unwrap();
     assert!(sent < 1 << 20, "only what changed: {second}");
@@ -52,6 +59,35 @@ fn data_is_there_and_comes_back() {
     assert_eq!(pair.a.sum_of_snapshot(arrived), pair.b.sum(&there));
     pair.b.delete(&format!("/api/relationship/{id}?preserve_replica=true"));
     assert_eq!(pair.a.shell(&format!("cat {folder}/written")), "failover");
+}
+
+/// Lists and details of the relationship; and the replica is nobody's to change.
+fn both_sides_tell_of_it(pair: &Pair, volume: &str, relationship: &str, last: &Value) {
+    let detail = pair.a.get(&format!("/api/relationship/{relationship}"));
+    for path in [
+        format!("/api/volume/{volume}/relationship"),
+        "/api/relationship?vol_name=daily%20backups%20%C3%BC".to_owned(),
+        "/api/relationship".to_owned(),
+    ] {
+        let list = pair.a.get(&path);
+        assert_eq!((&list["total"], &list["relationships"][0]), (&json!(1), &detail), "{path}");
+    }
+    assert_eq!((&detail["local_role"], &detail["last_sync_status"]), (&json!("primary"), &json!("COMPLETED")));
+    assert_eq!(detail["last_success_snap_id"], last["local_snap_id"]);
+    let other = pair.b.get(&format!("/api/relationship/{relationship}"));
+    assert_eq!((&other["local_role"], &other["last_success_snap_id"]), (&json!("replica"), &json!(null)));
+    for (one, its) in
+        [("local_vol_id", "remote_vol_id"), ("remote_vol_id", "local_vol_id"), ("local_vol_name", "remote_vol_name")]
+    {
+        assert_eq!(detail[one], other[its], "{one}");
+    }
+    let (replica, newest) = (other["local_vol_id"].clone(), last["remote_snap_id"].as_str().unwrap());
+    let (status, message) = pair.b.refused("POST", "/api/share", json!({"vol_id": replica, "share_type": "nfs"}));
+    assert!(status == 409 && message.contains("clone"), "{status}: {message}");
+    let (status, message) = pair.b.refused("DELETE", &format!("/api/snapshot/{newest}"), json!({}));
+    assert!(status == 409 && message.contains("builds on"), "{status}: {message}");
+    let (status, _) = pair.a.refused("DELETE", &format!("/api/partner/{}", pair.id_b), json!({}));
+    assert_eq!(status, 409, "a partner with relationships stays");
 }
 
 #[test]
