@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Row, Transaction, params};
 
-use super::{Error, Result, RowState, selection::clauses};
+use super::{
+    Error, Result, RowState,
+    selection::{clauses, page},
+};
 use crate::types::{
     Epoch, HostId, Name, PoolId, VolumeId,
     host::{ChapUser, ChapUsers, Iqn},
@@ -132,12 +135,8 @@ fn all_iqns(view: &Transaction<'_>) -> Result<BTreeMap<HostId, Vec<Iqn>>> {
 /// Rows that clients may see and want, and how many there are without the page.
 pub fn select(view: &Transaction<'_>, selection: &Selection<HostField>) -> Result<(Vec<HostRow>, u64)> {
     let clauses = clauses(selection, "host.id", column);
-    let visible = format!("WHERE host.state <> 'creating'{}", clauses.conditions);
-    let rows = query(view, &format!("{visible}{}", clauses.page), rusqlite::params_from_iter(&clauses.values))?;
-    let count = format!("SELECT count(*) FROM host {visible}");
-    let total: i64 =
-        view.prepare_cached(&count)?.query_row(rusqlite::params_from_iter(&clauses.values), |row| row.get(0))?;
-    Ok((rows, total.unsigned_abs()))
+    let tables = "host";
+    page(view, &clauses, (tables, "host.state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// Every row, in whatever state.

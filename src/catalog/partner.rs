@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::{Error, Result, RowState, selection::clauses};
+use super::{
+    Error, Result, RowState,
+    selection::{clauses, page},
+};
 use crate::types::{
     Epoch, SystemId,
     partner::{Address, PublicKey, ReplicationPreferences},
@@ -87,12 +90,8 @@ fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> R
 /// Rows that clients may see and want, and how many there are without the page.
 pub fn select(view: &Transaction<'_>, selection: &Selection<PartnerField>) -> Result<(Vec<PartnerRow>, u64)> {
     let clauses = clauses(selection, "id", column);
-    let visible = format!("WHERE state <> 'creating'{}", clauses.conditions);
-    let rows = query(view, &format!("{visible}{}", clauses.page), rusqlite::params_from_iter(&clauses.values))?;
-    let count = format!("SELECT count(*) FROM partner {visible}");
-    let total: i64 =
-        view.prepare_cached(&count)?.query_row(rusqlite::params_from_iter(&clauses.values), |row| row.get(0))?;
-    Ok((rows, total.unsigned_abs()))
+    let tables = "partner";
+    page(view, &clauses, (tables, "state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// One row.

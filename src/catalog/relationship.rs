@@ -2,7 +2,10 @@
 
 use rusqlite::{Row, Transaction, params};
 
-use super::{Error, Result, RowState, selection::clauses};
+use super::{
+    Error, Result, RowState,
+    selection::{clauses, page},
+};
 use crate::types::{
     Epoch, Name, PoolId, RelationshipId, SnapshotId, SystemId, VolumeId,
     relationship::Role,
@@ -126,13 +129,8 @@ fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> R
 /// Rows that clients may see and want, and how many there are without the page.
 pub fn select(view: &Transaction<'_>, selection: &Selection<RelationshipField>) -> Result<(Vec<RelationshipRow>, u64)> {
     let clauses = clauses(selection, "relationship.time_created, relationship.id", column);
-    let visible = format!("WHERE relationship.state <> 'creating'{}", clauses.conditions);
-    let rows = query(view, &format!("{visible}{}", clauses.page), rusqlite::params_from_iter(&clauses.values))?;
-    let count =
-        format!("SELECT count(*) FROM relationship JOIN volume ON volume.id = relationship.volume_id {visible}");
-    let total: i64 =
-        view.prepare_cached(&count)?.query_row(rusqlite::params_from_iter(&clauses.values), |row| row.get(0))?;
-    Ok((rows, total.unsigned_abs()))
+    let tables = "relationship JOIN volume ON volume.id = relationship.volume_id";
+    page(view, &clauses, (tables, "relationship.state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// One row.

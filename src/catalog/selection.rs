@@ -1,7 +1,8 @@
 //! A [`Selection`] as SQL. Names of columns are fixed texts of ours; what clients gave is bound, never pasted.
 
-use rusqlite::types::Value as SqlValue;
+use rusqlite::{ParamsFromIter, Transaction, params_from_iter, types::Value as SqlValue};
 
+use super::Result;
 use crate::types::selection::{Selection, Value};
 
 /// `WHERE`, `ORDER BY` and `LIMIT` of a query, with the values to bind.
@@ -47,6 +48,25 @@ pub(super) fn clauses<F: Copy>(
         clauses.page.push_str(&format!(" LIMIT {limit} OFFSET {}", selection.offset));
     }
     clauses
+}
+
+/// The rows of one page, and how many there are without the page. `tables` is what the rows are read from, `visible` which
+/// of them anyone may see, and `query` reads rows with these clauses.
+pub(super) fn page<R>(
+    view: &Transaction<'_>,
+    clauses: &Clauses,
+    (tables, visible): (&str, &str),
+    query: impl FnOnce(&str, ParamsFromIter<&Vec<SqlValue>>) -> Result<Vec<R>>,
+) -> Result<(Vec<R>, u64)> {
+    let wanted = format!("WHERE {visible}{}", clauses.conditions);
+    let rows = query(&format!("{wanted}{}", clauses.page), params_from_iter(&clauses.values))?;
+    if !clauses.page.contains(" LIMIT ") {
+        let total = rows.len() as u64;
+        return Ok((rows, total));
+    }
+    let mut count = view.prepare_cached(&format!("SELECT count(*) FROM {tables} {wanted}"))?;
+    let total: i64 = count.query_row(params_from_iter(&clauses.values), |row| row.get(0))?;
+    Ok((rows, total.unsigned_abs()))
 }
 
 fn sql_value(value: &Value) -> SqlValue {

@@ -2,7 +2,10 @@
 
 use rusqlite::{Row, Transaction, params};
 
-use super::{Error, Result, selection::clauses};
+use super::{
+    Error, Result,
+    selection::{clauses, page},
+};
 use crate::types::{
     Epoch, Name, RelationshipId, SessionId, SnapshotId,
     partner::Address,
@@ -75,12 +78,8 @@ fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> R
 /// Rows that clients want, and how many there are without the page.
 pub fn select(view: &Transaction<'_>, selection: &Selection<SessionField>) -> Result<(Vec<SessionRow>, u64)> {
     let clauses = clauses(selection, "id", column);
-    let wanted = format!("WHERE 1{}", clauses.conditions);
-    let rows = query(view, &format!("{wanted}{}", clauses.page), rusqlite::params_from_iter(&clauses.values))?;
-    let count = format!("SELECT count(*) FROM session {wanted}");
-    let total: i64 =
-        view.prepare_cached(&count)?.query_row(rusqlite::params_from_iter(&clauses.values), |row| row.get(0))?;
-    Ok((rows, total.unsigned_abs()))
+    let tables = "session";
+    page(view, &clauses, (tables, "1"), |rest, values| query(view, rest, values))
 }
 
 /// One row.

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use rusqlite::{Row, Transaction, params};
 
-use super::{Error, Result, RowState, selection::clauses};
+use super::{
+    Error, Result, RowState,
+    selection::{clauses, page},
+};
 use crate::types::{
     Epoch, PoolId, ShareId, VolumeId,
     selection::{Selection, ShareField},
@@ -79,12 +82,8 @@ fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> R
 /// Rows that clients may see and want, and how many there are without the page.
 pub fn select(view: &Transaction<'_>, selection: &Selection<ShareField>) -> Result<(Vec<ShareRow>, u64)> {
     let clauses = clauses(selection, "share.id", column);
-    let visible = format!("WHERE share.state <> 'creating'{}", clauses.conditions);
-    let rows = query(view, &format!("{visible}{}", clauses.page), rusqlite::params_from_iter(&clauses.values))?;
-    let count = format!("SELECT count(*) FROM share {visible}");
-    let total: i64 =
-        view.prepare_cached(&count)?.query_row(rusqlite::params_from_iter(&clauses.values), |row| row.get(0))?;
-    Ok((rows, total.unsigned_abs()))
+    let tables = "share JOIN volume ON volume.id = share.volume_id";
+    page(view, &clauses, (tables, "share.state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// One row.

@@ -2,7 +2,10 @@
 
 use rusqlite::{Row, Transaction, params};
 
-use super::{Error, Result, RowState, selection::clauses};
+use super::{
+    Error, Result, RowState,
+    selection::{clauses, page},
+};
 use crate::types::{
     Epoch, Name, PoolId, SnapshotId, VolumeId,
     names::SnapshotName,
@@ -55,8 +58,7 @@ const QUERY: &str = "SELECT snapshot.id, snapshot.name, snapshot.state, snapshot
     volume.volume_type, volume.pool_id, pool.name, snapshot.guid, snapshot.expires, snapshot.locked, \
     EXISTS (SELECT 1 FROM volume AS clone WHERE clone.snapshot_id = snapshot.id), snapshot.time_created, \
     snapshot.time_updated";
-const TABLES: &str =
-    "FROM snapshot JOIN volume ON volume.id = snapshot.volume_id JOIN pool ON pool.id = volume.pool_id";
+const TABLES: &str = "snapshot JOIN volume ON volume.id = snapshot.volume_id JOIN pool ON pool.id = volume.pool_id";
 
 fn column(field: SnapshotField) -> Option<&'static str> {
     Some(match field {
@@ -107,7 +109,7 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<SnapshotRow>> {
 }
 
 fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> Result<Vec<SnapshotRow>> {
-    let mut statement = view.prepare_cached(&format!("{QUERY} {TABLES} {rest}"))?;
+    let mut statement = view.prepare_cached(&format!("{QUERY} FROM {TABLES} {rest}"))?;
     let rows = statement.query_map(values, decode)?.collect::<rusqlite::Result<Vec<_>>>()?;
     rows.into_iter().collect()
 }
@@ -115,16 +117,7 @@ fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> R
 /// Rows that clients may see and want, and how many there are without the page.
 pub fn select(view: &Transaction<'_>, selection: &Selection<SnapshotField>) -> Result<(Vec<SnapshotRow>, u64)> {
     let clauses = clauses(selection, "snapshot.id", column);
-    let visible = format!("WHERE snapshot.state <> 'creating'{}", clauses.conditions);
-    let rows = query(view, &format!("{visible}{}", clauses.page), rusqlite::params_from_iter(&clauses.values))?;
-    if selection.limit.is_none() && selection.offset == 0 {
-        let total = rows.len() as u64;
-        return Ok((rows, total));
-    }
-    let count = format!("SELECT count(*) {TABLES} {visible}");
-    let total: i64 =
-        view.prepare_cached(&count)?.query_row(rusqlite::params_from_iter(&clauses.values), |row| row.get(0))?;
-    Ok((rows, total.unsigned_abs()))
+    page(view, &clauses, (TABLES, "snapshot.state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// One row.

@@ -2,7 +2,10 @@
 
 use rusqlite::{Row, Transaction, params};
 
-use super::{Error, Result, RowState, selection::clauses};
+use super::{
+    Error, Result, RowState,
+    selection::{clauses, page},
+};
 use crate::types::{
     Epoch, Name, PoolId, SnapshotId, VolumeId,
     selection::{Selection, VolumeField},
@@ -139,12 +142,8 @@ fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> R
 /// [`SIZES_OF_THE_MOMENT`] are the caller's, and so is the page then.
 pub fn select(view: &Transaction<'_>, selection: &Selection<VolumeField>) -> Result<(Vec<VolumeRow>, u64)> {
     let clauses = clauses(selection, "volume.id", column);
-    let visible = format!("WHERE volume.state <> 'creating'{}", clauses.conditions);
-    let rows = query(view, &format!("{visible}{}", clauses.page), rusqlite::params_from_iter(&clauses.values))?;
-    let count = format!("SELECT count(*) FROM volume JOIN pool ON pool.id = volume.pool_id {visible}");
-    let total: i64 =
-        view.prepare_cached(&count)?.query_row(rusqlite::params_from_iter(&clauses.values), |row| row.get(0))?;
-    Ok((rows, total.unsigned_abs()))
+    let tables = "volume JOIN pool ON pool.id = volume.pool_id";
+    page(view, &clauses, (tables, "volume.state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// One row.
