@@ -91,6 +91,8 @@ pub struct Iscsi {
 pub struct Replication {
     /// Seconds that a session tries to get on, when the partner can't be reached, before it is given up.
     pub retry_seconds: u64,
+    /// Seconds that the partner may take nothing of a stream before the link counts as dead.
+    pub stall_seconds: u64,
 }
 
 impl Default for Config {
@@ -141,7 +143,7 @@ impl Default for Iscsi {
 
 impl Default for Replication {
     fn default() -> Self {
-        Replication { retry_seconds: 900 }
+        Replication { retry_seconds: 900, stall_seconds: 300 }
     }
 }
 

@@ -113,11 +113,14 @@ pub fn widen(pipe: impl AsFd) {
 }
 
 /// Moves up to `most` bytes from one pipe into another (`splice(2)`), and tells how many; 0 when there are no more.
-pub fn pump(from: impl AsFd, to: impl AsFd, most: usize, stop: Stop<'_>) -> Result<usize> {
+/// `TimedOut` when there are some and nothing is taken of them for `patience`.
+pub fn pump(from: impl AsFd, to: impl AsFd, most: usize, patience: Duration, stop: Stop<'_>) -> Result<usize> {
     let action = "sending a stream";
+    let mut deadline = None;
     loop {
         wait(from.as_fd(), PollFlags::POLLIN, action, None, stop)?;
-        wait(to.as_fd(), PollFlags::POLLOUT, action, None, stop)?;
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
+        wait(to.as_fd(), PollFlags::POLLOUT, action, Some(deadline), stop)?;
         let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
         match splice(from.as_fd(), None, to.as_fd(), None, most, flags) {
             Ok(count) => return Ok(count),
@@ -181,13 +184,29 @@ mod tests {
             widen(&giving);
             let mut moved = 0;
             loop {
-                match pump(&reading, &giving, 1 << 20, NEVER).unwrap() {
+                match pump(&reading, &giving, 1 << 20, Duration::from_secs(20), NEVER).unwrap() {
                     0 => break,
                     count => moved += count,
                 }
             }
             drop(giving);
             assert_eq!((moved, reader.join().unwrap()), (bytes.len(), bytes.clone()));
+        });
+    }
+
+    #[test]
+    fn a_stream_that_nobody_takes_ends() {
+        let ((reading, writing), (_taking, giving)) = (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
+        std::thread::scope(|scope| {
+            // More than both pipes hold; it ends when nobody can read it any longer.
+            scope.spawn(|| std::io::Write::write_all(&mut std::fs::File::from(writing), &[0; 1 << 20]).unwrap_err());
+            let error = loop {
+                if let Err(error) = pump(&reading, &giving, 1 << 20, Duration::from_millis(300), NEVER) {
+                    break error;
+                }
+            };
+            assert_eq!(error.kind, Kind::TimedOut);
+            drop(reading);
         });
     }
 }

@@ -3,11 +3,12 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vsnap::{
     catalog::Catalog,
     config::Config,
@@ -68,6 +69,7 @@ impl Node {
         let mut config = Config::default();
         config.storage.import_wait_seconds = 0;
         config.replication.retry_seconds = 3;
+        config.replication.stall_seconds = 1;
         let os = &self.os;
         let system = System { zfs: os.clone(), machine: os.clone(), exports: os.clone(), peers: os.clone() };
         let engine = Engine::new(catalog, system, config).unwrap();
@@ -206,6 +208,8 @@ pub struct Weather {
     pub down: Mutex<bool>,
     /// The next link that carries so many bytes breaks there.
     pub cut_after: Mutex<Option<usize>>,
+    /// The next link that carries so many bytes takes no more, and does not break.
+    pub stuck_after: Mutex<Option<usize>>,
 }
 
 /// Nodes that reach each other.
@@ -277,12 +281,26 @@ impl Network {
                     return;
                 }
                 drop(cut);
+                let is_stuck = control.stuck_after.lock().unwrap().take_if(|after| moved > *after).is_some();
+                if is_stuck {
+                    wait_for_hangup(&from);
+                    return;
+                }
                 if to.write_all(&piece[..count]).is_err() || *control.down.lock().unwrap() && moved > 1000 {
                     return;
                 }
             }
         });
         reading
+    }
+}
+
+fn wait_for_hangup(pipe: &File) {
+    loop {
+        let mut waiting = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+        if poll(&mut waiting, PollTimeout::from(10_u8)).unwrap() > 0 {
+            return;
+        }
     }
 }
 

@@ -78,6 +78,16 @@ fn a_link_that_breaks_is_taken_up_where_it_was() {
 }
 
 #[test]
+fn a_link_that_takes_no_more_is_given_up_for_another_one() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    *pair.weather.stuck_after.lock().unwrap() = Some(200_000);
+    pair.a.sync(&relationship);
+    assert_eq!(*pair.weather.stuck_after.lock().unwrap(), None, "it was stuck");
+    assert_eq!(pair.b.read(pair.replica(&relationship)).as_deref(), Some(&b"one"[..]));
+    assert_eq!(pair.b.stored("SELECT count(*) FROM delivery"), 0);
+}
+
+#[test]
 fn an_interrupted_stream_is_finished_before_the_next_snapshot() {
     let (pair, volume, relationship) = Pair::with_relationship();
     // Gives up with something received.

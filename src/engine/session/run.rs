@@ -23,6 +23,7 @@ use crate::{
     },
     error::{Error, Result},
     os::{
+        self, Kind,
         link::{pump, widen},
         stream::{Base, Sending},
     },
@@ -303,8 +304,8 @@ impl Engine {
             _ => Sending::Snapshot { snapshot: snapshot.clone(), base: None, raw: source.raw },
         };
         // Before anything is sent: whatever happens to the snapshot from now on, what comes next can build on it.
-        self.zfs.bookmark(&snapshot, &source.dataset.bookmark(number(to)?))?;
-        let total = self.zfs.stream_size(&sending)?;
+        self.zfs.bookmark(&snapshot, &source.dataset.bookmark(number(to)?)).map_err(vanished)?;
+        let total = self.zfs.stream_size(&sending).map_err(vanished)?;
         let delivery = Delivery {
             relationship: row.session.relationship.clone(),
             guid: to,
@@ -321,7 +322,7 @@ impl Engine {
         control.progress.begin(total);
         self.send_stream(control, source, conversation, &sending)?;
         control.progress.say(Some("waiting for the partner to finish".to_owned()));
-        match conversation.answer(None, &stop)? {
+        match conversation.answer(Some(self.stall()), &stop)? {
             Answer::Received { snapshot, name } => Ok(Arrived { snapshot, name }),
             _ => Err(senseless(&source.partner).into()),
         }
@@ -349,9 +350,10 @@ impl Engine {
         let output = &conversation.link.output;
         widen(&stream.output);
         widen(output);
+        let patience = self.stall();
         let (mut limits, mut read) = (self.limits(&source.partner)?, Instant::now());
         loop {
-            match pump(&stream.output, output, limits.piece(PIECE), &stop) {
+            match pump(&stream.output, output, limits.piece(PIECE), patience, &stop) {
                 Ok(0) => break,
                 Ok(count) => {
                     control.progress.add(count);
@@ -365,6 +367,10 @@ impl Engine {
                     stream.process.kill();
                     if stop() {
                         return Err(Trouble::Stopped);
+                    }
+                    if error.kind == Kind::TimedOut {
+                        let why = format!("the partner took nothing for {} s", patience.as_secs());
+                        return Err(Trouble::Unreachable(why));
                     }
                     // The link is gone, or the partner has closed it: perhaps it has said why.
                     let words = conversation.answer(Some(LAST_WORDS), UNSTOPPABLE);
@@ -381,12 +387,25 @@ impl Engine {
         })?)
     }
 
+    /// How long a partner may stand still with a stream.
+    fn stall(&self) -> Duration {
+        Duration::from_secs(self.config.replication.stall_seconds)
+    }
+
     fn limits(&self, partner: &SystemId) -> Result<Limits> {
         self.catalog.read(|view| {
             let row = catalog::partner::find(view, partner)?;
             let overall = catalog::partner::preferences(view)?.rate_limit;
             Ok(Limits { partner: row.and_then(|row| row.rate_limit), overall })
         })
+    }
+}
+
+/// What was planned with may be deleted a moment later: then the next attempt plans anew, and knows.
+fn vanished(error: os::Error) -> Trouble {
+    match error.kind {
+        Kind::Missing => Trouble::Refused(FailureKind::Busy, error.to_string()),
+        _ => error.into(),
     }
 }
 
