@@ -41,7 +41,8 @@ watched() {
     shift 2
     say "$label"
     set -m
-    "$@" >"$log" 2>&1 </dev/null &
+    # Without the descriptors of locks and callers: mmdebstrap hands the next free one to a shell that can't take two digits.
+    "$@" >"$log" 2>&1 </dev/null 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
     pid=$!
     set +m
     # shellcheck disable=SC2064
