@@ -1,12 +1,12 @@
 //! Rows of hosts, of their initiators, and of what is mapped to them.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use rusqlite::{Row, Transaction, params};
 
 use super::{
     Error, Result, RowState,
-    selection::{clauses, page},
+    selection::{clauses, numbers, page},
 };
 use crate::types::{
     Epoch, HostId, Name, PoolId, VolumeId,
@@ -86,7 +86,8 @@ fn fault(id: HostId, what: &str) -> Error {
     Error::Content(format!("host {id}: {what}"))
 }
 
-fn decode(row: &Row<'_>, iqns: &mut BTreeMap<HostId, Vec<Iqn>>) -> rusqlite::Result<Result<HostRow>> {
+/// Without the initiators.
+fn decode(row: &Row<'_>) -> rusqlite::Result<Result<HostRow>> {
     let id = HostId(row.get(0)?);
     let chap: (Option<String>, Option<String>, Option<String>) = (row.get(3)?, row.get(4)?, row.get(5)?);
     let (name, state): (String, String) = (row.get(1)?, row.get(2)?);
@@ -105,7 +106,7 @@ fn decode(row: &Row<'_>, iqns: &mut BTreeMap<HostId, Vec<Iqn>>) -> rusqlite::Res
             id,
             name: Name::new(name).map_err(|_| fault(id, "name"))?,
             state: RowState::read(&state)?,
-            iqns: iqns.remove(&id).unwrap_or_default(),
+            iqns: Vec::new(),
             chap,
             created,
             updated,
@@ -115,16 +116,23 @@ fn decode(row: &Row<'_>, iqns: &mut BTreeMap<HostId, Vec<Iqn>>) -> rusqlite::Res
 }
 
 fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> Result<Vec<HostRow>> {
-    let mut iqns = all_iqns(view)?;
     let mut statement = view.prepare_cached(&format!("{QUERY} {rest}"))?;
-    let rows = statement.query_map(values, |row| decode(row, &mut iqns))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    rows.into_iter().collect()
+    let rows = statement.query_map(values, |row| decode(row))?.collect::<rusqlite::Result<Result<Vec<_>>>>()?;
+    let mut rows = rows?;
+    let mut iqns = iqns(view, &numbers(rows.iter().map(|row| row.id.0)))?;
+    for row in &mut rows {
+        row.iqns = iqns.remove(&row.id).unwrap_or_default();
+    }
+    Ok(rows)
 }
 
-fn all_iqns(view: &Transaction<'_>) -> Result<BTreeMap<HostId, Vec<Iqn>>> {
-    let mut statement = view.prepare_cached("SELECT host_id, iqn FROM host_iqn ORDER BY host_id, place")?;
-    let rows = statement.query_map([], |row| Ok((HostId(row.get(0)?), row.get::<_, String>(1)?)))?;
-    let mut iqns: BTreeMap<HostId, Vec<Iqn>> = BTreeMap::new();
+/// Initiators of the hosts with these [`numbers`].
+fn iqns(view: &Transaction<'_>, hosts: &str) -> Result<HashMap<HostId, Vec<Iqn>>> {
+    let mut statement = view.prepare_cached(
+        "SELECT host_id, iqn FROM host_iqn WHERE host_id IN (SELECT value FROM json_each(?1)) ORDER BY place",
+    )?;
+    let rows = statement.query_map([hosts], |row| Ok((HostId(row.get(0)?), row.get::<_, String>(1)?)))?;
+    let mut iqns: HashMap<HostId, Vec<Iqn>> = HashMap::new();
     for row in rows {
         let (host, text) = row?;
         iqns.entry(host).or_default().push(Iqn::new("iqns", &text).map_err(|_| fault(host, "iqn"))?);
@@ -241,6 +249,21 @@ pub fn all_mappings(view: &Transaction<'_>) -> Result<Vec<MappingRow>> {
 /// What is mapped to a host, by number.
 pub fn mappings_of_host(view: &Transaction<'_>, host: HostId) -> Result<Vec<MappingRow>> {
     mappings(view, "WHERE host_id = ?1 ORDER BY lun", [host.0])
+}
+
+/// What is mapped to these hosts, by number.
+pub fn mappings_of_hosts(view: &Transaction<'_>, hosts: impl IntoIterator<Item = HostId>) -> Result<Vec<MappingRow>> {
+    let hosts = numbers(hosts.into_iter().map(|host| host.0));
+    mappings(view, "WHERE host_id IN (SELECT value FROM json_each(?1)) ORDER BY host_id, lun", [hosts])
+}
+
+/// To whom these volumes are mapped.
+pub fn mappings_of_volumes(
+    view: &Transaction<'_>,
+    volumes: impl IntoIterator<Item = VolumeId>,
+) -> Result<Vec<MappingRow>> {
+    let volumes = numbers(volumes.into_iter().map(|volume| volume.0));
+    mappings(view, "WHERE volume_id IN (SELECT value FROM json_each(?1)) ORDER BY host_id, lun", [volumes])
 }
 
 /// To whom a volume is mapped.

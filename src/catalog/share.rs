@@ -6,7 +6,7 @@ use rusqlite::{Row, Transaction, params};
 
 use super::{
     Error, Result, RowState,
-    selection::{clauses, page},
+    selection::{clauses, numbers, page},
 };
 use crate::types::{
     Epoch, PoolId, ShareId, VolumeId,
@@ -114,9 +114,16 @@ pub fn of_pool(view: &Transaction<'_>, pool: PoolId) -> Result<Vec<ShareRow>> {
 }
 
 /// The share of each volume that has one that clients may see.
-pub fn by_volume(view: &Transaction<'_>) -> Result<HashMap<VolumeId, ShareId>> {
-    let mut statement = view.prepare_cached("SELECT volume_id, id FROM share WHERE state <> 'creating'")?;
-    let rows = statement.query_map([], |row| Ok((VolumeId(row.get(0)?), ShareId(row.get(1)?))))?;
+pub fn by_volume(
+    view: &Transaction<'_>,
+    volumes: impl IntoIterator<Item = VolumeId>,
+) -> Result<HashMap<VolumeId, ShareId>> {
+    let volumes = numbers(volumes.into_iter().map(|volume| volume.0));
+    let mut statement = view.prepare_cached(
+        "SELECT volume_id, id FROM share \
+         WHERE volume_id IN (SELECT value FROM json_each(?1)) AND state <> 'creating'",
+    )?;
+    let rows = statement.query_map([volumes], |row| Ok((VolumeId(row.get(0)?), ShareId(row.get(1)?))))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

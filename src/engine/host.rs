@@ -1,5 +1,7 @@
 //! Hosts: storage clients with their initiators (contract section 10).
 
+use std::collections::HashMap;
+
 use rusqlite::Transaction;
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +35,15 @@ impl Engine {
     pub fn hosts(&self, selection: &Selection<HostField>) -> Result<(Vec<Host>, u64)> {
         self.catalog.read(|view| {
             let (rows, total) = catalog::host::select(view, selection)?;
-            let mappings = catalog::host::all_mappings(view)?;
-            Ok((rows.into_iter().map(|row| present(row, &mappings)).collect(), total))
+            let mut mappings: HashMap<HostId, Vec<MappingRow>> = HashMap::new();
+            for mapping in catalog::host::mappings_of_hosts(view, rows.iter().map(|row| row.id))? {
+                mappings.entry(mapping.host).or_default().push(mapping);
+            }
+            let present = |row: HostRow| {
+                let own = mappings.remove(&row.id).unwrap_or_default();
+                present(row, &own)
+            };
+            Ok((rows.into_iter().map(present).collect(), total))
         })
     }
 
@@ -230,7 +239,7 @@ fn require_free(view: &Transaction<'_>, name: &Name, iqns: &[Iqn], own: Option<H
 }
 
 fn present(row: HostRow, mappings: &[MappingRow]) -> Host {
-    let own = mappings.iter().filter(|mapping| mapping.host == row.id && mapping.state != RowState::Creating);
+    let own = mappings.iter().filter(|mapping| mapping.state != RowState::Creating);
     Host {
         mapped_luns: own.map(|mapping| MappedLun { lun: mapping.lun, volume: mapping.volume }).collect(),
         id: row.id,

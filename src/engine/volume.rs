@@ -77,9 +77,13 @@ impl Engine {
                 Err(error) => return Err(error.into()),
             }
         }
-        let shares = self.catalog.read(catalog::share::by_volume)?;
+        let volumes = || rows.iter().map(|row| row.id);
+        let (shares, mappings) = self.catalog.read(|view| -> Result<_> {
+            let shares = catalog::share::by_volume(view, volumes())?;
+            Ok((shares, catalog::host::mappings_of_volumes(view, volumes())?))
+        })?;
         let mut hosts: HashMap<VolumeId, Vec<HostId>> = HashMap::new();
-        for mapping in self.catalog.read(catalog::host::all_mappings)? {
+        for mapping in mappings {
             if mapping.state != RowState::Creating {
                 hosts.entry(mapping.volume).or_default().push(mapping.host);
             }
