@@ -11,8 +11,10 @@ with_tools = tools=$$(tests/vm/tools) && PATH=$$tools:$$PATH
 VM ?= a
 # Part of the name of the tests to run, for vm-test.
 TEST ?=
+# Arguments of the benchmark program, for bench.
+BENCH ?=
 
-.PHONY: help setup run stop vm-shell clean-vm test check format scripts lints dependencies docs unit vm-test deb image
+.PHONY: help setup run stop vm-shell clean-vm test check format scripts lints dependencies docs unit vm-test bench deb image
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -67,6 +69,9 @@ unit: setup ## Unit, API, crash and architecture tests
 
 vm-test: setup ## The tests against real appliances in VMs (TEST=name: some; KEEP=1: leave them; NODES=1: one VM)
 	@tests/vm/run $(TEST)
+
+bench: setup ## Measures an appliance in VMs beside other tools (BENCH="--only snapshot": a part)
+	@tests/vm/bench $(BENCH)
 
 deb: setup ## The Debian package
 	@tests/vm/package
