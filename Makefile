@@ -14,7 +14,7 @@ TEST ?=
 # Arguments of the benchmark program, for bench.
 BENCH ?=
 
-.PHONY: help setup run stop vm-shell clean-vm test check format scripts lints dependencies docs unit vm-test bench deb image
+.PHONY: help setup run stop vm-shell clean-vm test check format scripts lints dependencies docs unit vm-test bench bench-native bench-report deb image
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -72,6 +72,13 @@ vm-test: setup ## The tests against real appliances in VMs (TEST=name: some; KEE
 
 bench: setup ## Measures an appliance in VMs beside other tools (BENCH="--only snapshot": a part)
 	@tests/vm/bench $(BENCH)
+
+bench-native: setup ## Measures the server of the API alone, on this machine, beside nginx (needs nginx and wrk)
+	@cargo bench -q --locked --bench appliance -- native --output benches/results.json
+
+bench-report: ## Makes docs/performance.md and its pictures of benches/results.json
+	@cargo bench -q --locked --bench appliance -- report benches/results.json docs/performance.md
+	@cargo bench -q --locked --bench appliance -- plot benches/results.json docs/performance
 
 deb: setup ## The Debian package
 	@tests/vm/package

@@ -26,7 +26,7 @@ use crate::measure::Results;
 #[command(name = "appliance")]
 struct Arguments {
     /// Given by cargo; without meaning here
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
     action: Option<Action>,
@@ -56,8 +56,8 @@ enum Action {
     },
     /// Prints the results as a table
     Table { results: PathBuf },
-    /// Prints the results as a chapter of the documentation
-    Report { results: PathBuf },
+    /// Puts the results into a document, in the place of all that follows the line that says so
+    Report { results: PathBuf, document: PathBuf },
     /// Draws how cost grows, as SVG files in a folder
     Plot { results: PathBuf, folder: PathBuf },
 }
@@ -71,7 +71,7 @@ fn main() {
             growth::native(&mut results);
         }
         Some(Action::Table { results }) => print!("{}", report::table(&Results::open(results))),
-        Some(Action::Report { results }) => print!("{}", report::markdown(&Results::open(results))),
+        Some(Action::Report { results, document }) => report::write(&Results::open(results), &document),
         Some(Action::Plot { results, folder }) => report::plot(&Results::open(results), &folder),
         // `cargo bench` alone: there is nothing that can be measured without an appliance.
         None => eprintln!("run `make bench`: this needs a virtual appliance"),

@@ -47,8 +47,17 @@ pub fn table(results: &Results) -> String {
     format!("{table}\n")
 }
 
+/// What follows this line in the document is ours.
+const MARK: &str = "<!-- What follows is made of the results by `make bench-report`. -->\n";
+
+pub fn write(results: &Results, document: &Path) {
+    let text = std::fs::read_to_string(document).unwrap();
+    let (by_hand, _) = text.split_once(MARK).unwrap_or_else(|| panic!("{} lacks the line {MARK}", document.display()));
+    std::fs::write(document, format!("{by_hand}{MARK}\n{}", markdown(results))).unwrap();
+}
+
 /// The generated part of `docs/performance.md`.
-pub fn markdown(results: &Results) -> String {
+fn markdown(results: &Results) -> String {
     let mut text = String::new();
     let mut chapter = |heading: &str, body: String| text.push_str(&format!("## {heading}\n\n{body}\n"));
     if !results.machine.is_empty() {

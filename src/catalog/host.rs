@@ -117,7 +117,7 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<HostRow>> {
 
 fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> Result<Vec<HostRow>> {
     let mut statement = view.prepare_cached(&format!("{QUERY} {rest}"))?;
-    let rows = statement.query_map(values, |row| decode(row))?.collect::<rusqlite::Result<Result<Vec<_>>>>()?;
+    let rows = statement.query_map(values, decode)?.collect::<rusqlite::Result<Result<Vec<_>>>>()?;
     let mut rows = rows?;
     let mut iqns = iqns(view, &numbers(rows.iter().map(|row| row.id.0)))?;
     for row in &mut rows {

@@ -126,6 +126,13 @@ impl Node {
 
     /// Takes away what a test left, but for pool and partner when they are to be kept.
     fn clean(&self, keep: bool) {
+        for status in ["ACTIVE", "PENDING"] {
+            // Of a test that failed.
+            for session in self.get(&format!("/api/session?status={status}"))["sessions"].as_array().unwrap() {
+                let path = format!("/api/session/{}", session["id"].as_str().unwrap());
+                let _ = self.send(self.client.post(self.url(&path)).json(&json!({"action": "cancel"})));
+            }
+        }
         for volume in self.get("/api/volume?sort=-id")["volumes"].as_array().unwrap().iter().filter(|_| keep) {
             self.delete(&format!("/api/volume/{}?force=true", volume["id"].as_str().unwrap()));
         }
@@ -188,7 +195,9 @@ impl Node {
             {
                 return now;
             }
-            assert!(Instant::now() < deadline, "session {session} has no end: {}", self.session(session));
+            if Instant::now() >= deadline {
+                panic!("session {session} has no end: {}\n{}", self.session(session), who_waits());
+            }
             std::thread::sleep(Duration::from_millis(200));
         }
     }
@@ -247,6 +256,19 @@ impl Node {
         self.delete(&format!("/api/volume/{clone}"));
         sum
     }
+}
+
+/// What the processes of a session wait for on both appliances, in the kernel's words.
+fn who_waits() -> String {
+    let line = "for p in $(pgrep -x 'zfs|ssh|sshd-session|vsnap-link'); do \
+                echo \"== $p $(tr '\\0' ' ' </proc/$p/cmdline) ($(cat /proc/$p/wchan))\"; \
+                cat /proc/$p/task/*/stack; ls -l /proc/$p/fd | grep -o '[0-9]* -> .*'; done; \
+                ss -tn state established '( sport = :22 or dport = :22 )'; journalctl -u vsnapd -n 20 --no-pager";
+    let of_node = |prefix: &str| {
+        let output = Node::attach(prefix).try_shell(line);
+        format!("== {prefix}\n{}", String::from_utf8_lossy(&output.stdout))
+    };
+    ["VSNAP_TEST", "VSNAP_TEST_B"].map(of_node).concat()
 }
 
 /// Two appliances that are partners, each with a pool.
