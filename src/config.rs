@@ -91,7 +91,7 @@ pub struct Iscsi {
 pub struct Replication {
     /// Seconds that a session tries to get on, when the partner can't be reached, before it is given up.
     pub retry_seconds: u64,
-    /// Seconds that the partner may take nothing of a stream before the link counts as dead.
+    /// Seconds that a stream may stand still before the link is closed and opened anew.
     pub stall_seconds: u64,
 }
 

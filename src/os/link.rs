@@ -113,21 +113,20 @@ pub fn widen(pipe: impl AsFd) {
 }
 
 /// Moves up to `most` bytes from one pipe into another (`splice(2)`), and tells how many; 0 when there are no more.
-/// `TimedOut` when there are some and nothing is taken of them for `patience`.
+/// `TimedOut` when nothing comes, or nothing of it is taken, for `patience`.
 pub fn pump(from: impl AsFd, to: impl AsFd, most: usize, patience: Duration, stop: Stop<'_>) -> Result<usize> {
-    let action = "sending a stream";
-    let mut deadline = None;
+    let deadline = || Some(Instant::now() + patience);
+    wait(from.as_fd(), PollFlags::POLLIN, "reading a stream", deadline(), stop)?;
+    let deadline = deadline();
     loop {
-        wait(from.as_fd(), PollFlags::POLLIN, action, None, stop)?;
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
-        wait(to.as_fd(), PollFlags::POLLOUT, action, Some(deadline), stop)?;
+        wait(to.as_fd(), PollFlags::POLLOUT, "sending a stream", deadline, stop)?;
         let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
         match splice(from.as_fd(), None, to.as_fd(), None, most, flags) {
             Ok(count) => return Ok(count),
             Err(Errno::EINTR) => {}
             // It may have no room for what is there in one piece yet.
             Err(Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
-            Err(error) => return Err(Error::io(action, &error.into())),
+            Err(error) => return Err(Error::io("sending a stream", &error.into())),
         }
     }
 }
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_nobody_takes_ends() {
+    fn a_stream_that_stands_still_ends() {
         let ((reading, writing), (_taking, giving)) = (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
         std::thread::scope(|scope| {
             // More than both pipes hold; it ends when nobody can read it any longer.
@@ -205,8 +204,11 @@ mod tests {
                     break error;
                 }
             };
-            assert_eq!(error.kind, Kind::TimedOut);
+            assert_eq!((error.kind, &*error.action), (Kind::TimedOut, "sending a stream"));
             drop(reading);
         });
+        let ((reading, _writing), (_taking, giving)) = (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
+        let error = pump(&reading, &giving, 1, Duration::from_millis(100), NEVER).unwrap_err();
+        assert_eq!((error.kind, &*error.action), (Kind::TimedOut, "reading a stream"));
     }
 }

@@ -369,7 +369,7 @@ impl Engine {
                         return Err(Trouble::Stopped);
                     }
                     if error.kind == Kind::TimedOut {
-                        let why = format!("the partner took nothing for {} s", patience.as_secs());
+                        let why = format!("{}: nothing moved for {} s", error.action, patience.as_secs());
                         return Err(Trouble::Unreachable(why));
                     }
                     // The link is gone, or the partner has closed it: perhaps it has said why.
@@ -387,7 +387,7 @@ impl Engine {
         })?)
     }
 
-    /// How long a partner may stand still with a stream.
+    /// How long a stream may stand still.
     fn stall(&self) -> Duration {
         Duration::from_secs(self.config.replication.stall_seconds)
     }
