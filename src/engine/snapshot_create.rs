@@ -6,6 +6,7 @@ use super::{Caller, Engine, locks::Key, operation::Operation};
 use crate::{
     catalog::{self, snapshot::SnapshotRow, volume::VolumeRow},
     error::{Error, Result},
+    os::Kind,
     types::{
         Epoch, Invalid, Name, PoolId, SnapshotId, VolumeId,
         names::to_property,
@@ -72,11 +73,12 @@ impl Engine {
     pub(super) fn run_create_snapshots(&self, id: i64, snapshots: &[SnapshotId]) -> Result<()> {
         let rows = self.new_rows(snapshots)?;
         let names = rows.iter().map(SnapshotRow::zfs_name).collect::<catalog::Result<Vec<_>>>()?;
-        // All or none of them are there, since they are made in one transaction.
-        if let (Some(first), Some(row)) = (names.first(), rows.first())
-            && self.zfs.snapshot_facts(first)?.is_none()
-        {
-            self.zfs.snapshot(&names, &self.snapshot_mark(), &snapshot_notes(row))?;
+        if let Some(row) = rows.first() {
+            match self.zfs.snapshot(&names, &self.snapshot_mark(), &snapshot_notes(row)) {
+                // Made before a crash: all or none, since it is one transaction. Whether they are ours is looked at below.
+                Err(error) if error.kind == Kind::Exists => {}
+                result => result?,
+            }
         }
         let mut guids = Vec::new();
         for row in &rows {

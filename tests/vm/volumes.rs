@@ -205,6 +205,27 @@ fn sizes_are_those_of_the_moment() {
     assert_eq!(bed.zfs_property(&format!("vpool{pool}/fs{volume}"), "quota"), "0");
 }
 
+/// ZFS keeps a history of each pool, on its disks.
+#[test]
+fn looking_writes_nothing_to_the_pool() {
+    let bed = Bed::fresh();
+    let pool = pool(&bed);
+    let (volume, lun) = (filesystem(&bed, &pool, "data"), lun(&bed, &pool, "disk", 16 << 20));
+    let snapshot = snapshot(&bed, &volume, json!({}));
+    let history = || bed.shell(&format!("zpool sync vpool{pool}; zpool history -i vpool{pool}"));
+    let before = history();
+    let paths =
+        [format!("volume/{volume}"), format!("volume/{lun}"), format!("snapshot/{snapshot}"), "volume".to_owned()];
+    // Upkeep may have something to write meanwhile.
+    wait_until("a round of looking writes nothing", 30, || {
+        let before = history();
+        for path in &paths {
+            bed.get(&format!("/api/{path}")).ok();
+        }
+        history() == before
+    });
+}
+
 #[test]
 fn a_full_pool_says_so_and_can_still_be_emptied() {
     let bed = Bed::fresh();

@@ -19,7 +19,7 @@ use std::{
 };
 
 use super::{
-    OpenZfs, messages, mounts,
+    OpenZfs, messages,
     program::{self, Record},
     property,
 };
@@ -46,9 +46,11 @@ const LARGEST_BLOCK: u64 = 128 << 10;
 
 impl Datasets for OpenZfs {
     fn dataset(&self, name: &DatasetName) -> Result<Option<DatasetFacts>> {
-        let records = self.read(pool(name), program::DATASETS, &[name.as_str()])?;
-        let mounts = mounts::mounted()?;
-        records.first().map(|record| facts(record, &mounts)).transpose()
+        match self.look(name.as_str())? {
+            Some(record) => facts(&record, &*self.mounts.read()?).map(Some),
+            // Tells one that is not there from a pool that is not.
+            None => self.read(pool(name), program::EXISTING, &[name.as_str()]).map(|_| None),
+        }
     }
 
     fn datasets(&self, pool: &ZpoolName) -> Result<Vec<DatasetFacts>> {
@@ -56,7 +58,7 @@ impl Datasets for OpenZfs {
         let names = names.iter().map(|record| record.name.as_str());
         let mut records = self.read_all(pool.as_str(), program::DATASETS, names)?;
         records.sort_by(|one, other| one.name.cmp(&other.name));
-        let mounts = mounts::mounted()?;
+        let mounts = self.mounts.read()?;
         records.iter().map(|record| facts(record, &mounts)).collect()
     }
 
@@ -64,7 +66,14 @@ impl Datasets for OpenZfs {
         // A program may name nothing of another pool.
         let inside = names.iter().filter(|name| self::pool(name) == pool.as_str());
         let by_text: BTreeMap<&str, &DatasetName> = inside.map(|name| (name.as_str(), name)).collect();
-        let records = self.read_all(pool.as_str(), program::NUMBERS, by_text.keys().copied())?;
+        let mut records = Vec::new();
+        for name in by_text.keys() {
+            records.extend(self.look(name)?);
+        }
+        if records.is_empty() && !by_text.is_empty() {
+            // All of them gone, or the pool.
+            self.read(pool.as_str(), program::EXISTING, &[])?;
+        }
         let mut all = BTreeMap::new();
         for record in &records {
             if let Some(name) = by_text.get(record.name.as_str()) {
@@ -147,7 +156,7 @@ impl Datasets for OpenZfs {
         match facts.kind {
             DatasetKind::Zvol { .. } => self.require_closed(name),
             DatasetKind::Filesystem { .. } if !facts.mounted => Ok(()),
-            DatasetKind::Filesystem { .. } => super::mounting::unmount(name.as_str()),
+            DatasetKind::Filesystem { .. } => self.unmount(name.as_str()),
         }
     }
 
@@ -225,7 +234,7 @@ impl OpenZfs {
         match kind {
             DatasetKind::Zvol { .. } => Err(wrong("it is a zvol")),
             DatasetKind::Filesystem { .. } => {
-                mounts::mounted()?.remove(name.as_str()).ok_or_else(|| wrong("it is not mounted"))
+                self.mounts.read()?.get(name.as_str()).cloned().ok_or_else(|| wrong("it is not mounted"))
             }
         }
     }

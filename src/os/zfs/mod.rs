@@ -2,7 +2,7 @@
 //!
 //! Reading goes through the JSON that `zpool` and `zfs` print, writing through their argv ([`pool`] has the flags and
 //! their reasons, so has `dataset`), and what can be answered without starting a process is read from
-//! `/proc/spl/kstat/zfs` or asked of libzfs_core through `libzetta` (`program`, `snapshot`). Of `libzetta` only `ZfsLzc` is used: its parsers of `zpool status` and `zpool get`
+//! `/proc/spl/kstat/zfs` or asked of the kernel module: by an ioctl (`objset`), or of libzfs_core through `libzetta` (`program`, `snapshot`). Of `libzetta` only `ZfsLzc` is used: its parsers of `zpool status` and `zpool get`
 //! make pools vanish that are expanding, suspended or have a removed disk, and its `destroy` says Ok on failure
 //! (`clippy.toml` bans them).
 
@@ -12,6 +12,7 @@ mod diff;
 mod messages;
 mod mounting;
 mod mounts;
+mod objset;
 pub mod pool;
 mod program;
 mod property;
@@ -50,22 +51,28 @@ pub struct OpenZfs {
     mount: Tool,
     udevadm: Tool,
     core: ZfsLzc,
+    device: objset::Device,
+    mounts: mounts::Table,
 }
 
 impl OpenZfs {
     /// Looks for the tools and opens the kernel module's device. `Missing`, with what to install or load, when one of
     /// them is not there.
     pub fn new() -> Result<Self> {
-        let core = ZfsLzc::new().map_err(|error| {
+        let absent = |error: String| {
             let advice = "is the ZFS kernel module loaded (modprobe zfs, package zfs-dkms)?";
             Error::new(Kind::Missing, "opening /dev/zfs", format!("{error}; {advice}"))
-        })?;
+        };
+        let core = ZfsLzc::new().map_err(|error| absent(error.to_string()))?;
+        let device = objset::Device::open().map_err(|error| absent(error.to_string()))?;
         Ok(OpenZfs {
             zpool: Tool::find("zpool", "zfsutils-linux")?,
             zfs: Tool::find("zfs", "zfsutils-linux")?,
             mount: Tool::find("mount.zfs", "zfsutils-linux")?,
             udevadm: Tool::find("udevadm", "udev")?,
             core,
+            device,
+            mounts: mounts::Table::default(),
         })
     }
 

@@ -4,7 +4,7 @@
 
 use nix::mount::{MntFlags, umount2};
 
-use super::{OpenZfs, messages, mounts};
+use super::{OpenZfs, messages};
 use crate::{
     os::{Datasets, Error, Kind, Result, file, nfs_cache},
     types::names::{DatasetName, ZpoolName},
@@ -17,38 +17,38 @@ impl OpenZfs {
         file::make_folder(place.as_ref())?;
         let command = self.mount.command(["-o", "zfsutil", name.as_str(), &place]);
         match command.output(messages::zfs) {
-            Err(_) if mounts::mounted()?.contains_key(name.as_str()) => Ok(()),
+            Err(_) if self.mounts.read()?.contains_key(name.as_str()) => Ok(()),
             result => result.map(drop),
         }
     }
 
     /// Whether a pool's root and every filesystem in it is mounted.
     pub(super) fn is_all_mounted(&self, pool: &ZpoolName) -> Result<bool> {
-        let root = mounts::mounted()?.contains_key(pool.as_str());
+        let root = self.mounts.read()?.contains_key(pool.as_str());
         Ok(root && self.datasets(pool)?.iter().all(|facts| facts.mounted))
     }
-}
 
-/// Unmounts a filesystem and what of its snapshots is mounted. `Busy` when somebody works there.
-pub(super) fn unmount(dataset: &str) -> Result<()> {
-    let inside = format!("{dataset}@");
-    let mounts = mounts::mounted()?;
-    for (_, place) in mounts.iter().filter(|(name, _)| name.starts_with(&inside)) {
-        detach(place)?;
+    /// Unmounts a filesystem and what of its snapshots is mounted. `Busy` when somebody works there.
+    pub(super) fn unmount(&self, dataset: &str) -> Result<()> {
+        let inside = format!("{dataset}@");
+        let mounts = self.mounts.read()?;
+        for (_, place) in mounts.iter().filter(|(name, _)| name.starts_with(&inside)) {
+            detach(place)?;
+        }
+        mounts.get(dataset).map_or(Ok(()), |place| detach(place))
     }
-    mounts.get(dataset).map_or(Ok(()), |place| detach(place))
-}
 
-/// Unmounts snapshots that clients of an NFS share have looked into: the kernel's server keeps them. Tells whether any
-/// was mounted.
-pub(super) fn unmount_snapshots(names: &[&str]) -> Result<bool> {
-    let mounts = mounts::mounted()?;
-    let places: Vec<&str> = names.iter().filter_map(|name| mounts.get(*name)).map(String::as_str).collect();
-    if places.is_empty() {
-        return Ok(false);
+    /// Unmounts snapshots that clients of an NFS share have looked into: the kernel's server keeps them. Tells whether any
+    /// was mounted.
+    pub(super) fn unmount_snapshots(&self, names: &[&str]) -> Result<bool> {
+        let mounts = self.mounts.read()?;
+        let places: Vec<&str> = names.iter().filter_map(|name| mounts.get(*name)).map(String::as_str).collect();
+        if places.is_empty() {
+            return Ok(false);
+        }
+        nfs_cache::release(&places)?;
+        places.iter().try_for_each(|place| detach(place)).map(|()| true)
     }
-    nfs_cache::release(&places)?;
-    places.iter().try_for_each(|place| detach(place)).map(|()| true)
 }
 
 fn detach(place: &str) -> Result<()> {

@@ -1,15 +1,52 @@
 //! Where filesystems are mounted.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    os::fd::AsFd,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use crate::os::{Error, Kind, Result, file};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::os::{Error, Kind, Result};
 
 /// What the kernel has mounted for this process.
 const MOUNTS: &str = "/proc/self/mounts";
 
 /// Mount points of all mounted filesystems of ZFS, by ZFS name.
-pub(super) fn mounted() -> Result<BTreeMap<String, String>> {
-    parse(&file::read_required(MOUNTS)?)
+pub(super) type Mounts = Arc<BTreeMap<String, String>>;
+
+/// The table of mounts, read again only when it has changed: it is as long as there are volumes.
+#[derive(Default)]
+pub(super) struct Table(Mutex<Option<(File, Mounts)>>);
+
+impl Table {
+    pub(super) fn read(&self) -> Result<Mounts> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = |error: std::io::Error| Error::io(format!("reading {MOUNTS}"), &error);
+        let (mut file, mounts) = match known.take() {
+            Some((file, mounts)) => (file, Some(mounts)),
+            None => (File::open(MOUNTS).map_err(fault)?, None),
+        };
+        // The kernel tells once of each change, see proc_pid_mounts(5). Asked first, so that one that comes while the
+        // table is read is seen the next time.
+        let mut changed = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+        let is_changed = poll(&mut changed, PollTimeout::ZERO).map_err(|error| fault(error.into()))? > 0;
+        let mounts = match mounts.filter(|_| !is_changed) {
+            Some(mounts) => mounts,
+            None => {
+                // One read takes what fits: small ones would go through the table again and again.
+                let mut text = String::with_capacity(64 << 10);
+                file.seek(SeekFrom::Start(0)).map_err(fault)?;
+                file.read_to_string(&mut text).map_err(fault)?;
+                Arc::new(parse(&text)?)
+            }
+        };
+        *known = Some((file, Arc::clone(&mounts)));
+        Ok(mounts)
+    }
 }
 
 fn parse(text: &str) -> Result<BTreeMap<String, String>> {

@@ -4,6 +4,7 @@
 //! * They run read-only, in the open context, where the pool's datasets can't come or go in the meantime. One that is
 //!   not there must be asked for with `zfs.exists`, since reading a property of it ends the program.
 //! * Whether a dataset is in use is known in the syncing context alone: in the open one every check says that it is not.
+//! * ZFS writes each of them into the pool's history, so that what is read often is read without (`objset.rs`).
 //! * While one runs, nothing can be created or destroyed in the pool. So names are listed first, which is fast, and
 //!   then read in groups of [`GROUP`].
 //! * `libnv` can't read nested lists: a program answers one string, a line for each name, of fields between tabs.
@@ -108,15 +109,6 @@ for name in pairs(names) do
 end
 "#;
 
-/// Sizes of datasets.
-pub(super) const NUMBERS: &str = r#"
-for name in pairs(names) do
-    if zfs.exists(name) then
-        lines[#lines + 1] = table.concat(read(name, { "used", "available", "referenced" }), "\t")
-    end
-end
-"#;
-
 /// All that is wanted of datasets.
 pub(super) const DATASETS: &str = r#"
 local wanted = {
@@ -209,7 +201,18 @@ impl OpenZfs {
     }
 }
 
+/// Text as the programs write it, see [`HEAD`].
+pub(super) fn escape(text: &str) -> String {
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 impl Record {
+    /// One that did not come from a program; texts are escaped.
+    pub(super) fn of(name: &str, fields: Vec<(String, String)>) -> Self {
+        Record { name: name.to_owned(), fields }
+    }
+
     fn read(action: &str, line: &str) -> Result<Self> {
         let unreadable = || Error::new(Kind::Other, action, format!("its answer can't be read: {line:?}"));
         let mut parts = line.split('\t');

@@ -42,7 +42,7 @@ impl OpenZfs {
         match self.destroy_now(names) {
             Err(error) if error.kind == Kind::Busy => {
                 let texts: Vec<&str> = names.iter().map(SnapshotName::as_str).collect();
-                if super::mounting::unmount_snapshots(&texts)? { self.destroy_now(names) } else { Err(error) }
+                if self.unmount_snapshots(&texts)? { self.destroy_now(names) } else { Err(error) }
             }
             result => result,
         }
@@ -56,8 +56,14 @@ impl OpenZfs {
     }
 
     pub(super) fn read_snapshot(&self, name: &SnapshotName) -> Result<Option<SnapshotFacts>> {
-        let records = self.read(dataset::pool(name.dataset()), program::SNAPSHOTS, &[name.as_str()])?;
-        records.first().map(facts).transpose()
+        match self.look(name.as_str())? {
+            Some(record) if record.number("userrefs")? == 0 => facts(&record).map(Some),
+            // Only a program knows the tags of holds, and whether it is the pool that is not there.
+            _ => {
+                let records = self.read(dataset::pool(name.dataset()), program::SNAPSHOTS, &[name.as_str()])?;
+                records.first().map(facts).transpose()
+            }
+        }
     }
 
     pub(super) fn read_snapshots(&self, name: &DatasetName) -> Result<Vec<SnapshotFacts>> {

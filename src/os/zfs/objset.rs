@@ -1,0 +1,202 @@
+//! What one dataset or snapshot is, by the ioctl that `zfs list` is made of (`ZFS_IOC_OBJSET_STATS`). A channel program
+//! tells the same, and of many at once; but ZFS writes each one that runs into the pool's history, so that reading would
+//! write to the disks.
+//!
+//! libzfs_core does not have this ioctl. Its number and the beginning of its argument, which is all that is used here, have
+//! been the same since OpenZFS 0.8 (`sys/fs/zfs.h`, `sys/zfs_ioctl.h`).
+
+use std::{
+    fs::{File, OpenOptions},
+    os::fd::AsRawFd,
+};
+
+use foreign_types::ForeignType;
+use nix::errno::Errno;
+use nvpair::{NvData, NvList, NvListRef};
+
+use super::{
+    OpenZfs,
+    program::{Record, escape},
+};
+use crate::os::{Error, Kind, Result};
+
+/// `('Z' << 8) + 0x12`.
+const OBJSET_STATS: nix::libc::Ioctl = 0x5a12;
+/// `zfs_cmd_t`: its name, then where its answer goes and how large that may be. What follows is zero. It is some 13 KiB
+/// large; a module that knows a larger one finds zeros there as well.
+const NAME_BYTES: usize = 4096;
+const ANSWER: usize = NAME_BYTES + 16;
+const ANSWER_BYTES: usize = NAME_BYTES + 24;
+const COMMAND_BYTES: usize = 32 << 10;
+/// Enough for a dataset with some user properties. When it is not, the kernel says how much it takes.
+const USUAL_ANSWER: usize = 32 << 10;
+/// `ZIO_COMPRESS_OFF`, `ZIO_CHECKSUM_OFF` and `ZFS_SYNC_DISABLED`: what stands for "no" in options.
+const OFF: [(&str, u64, &str); 3] = [("compression", 2, "off"), ("dedup", 2, "off"), ("sync", 2, "disabled")];
+/// `DMU_OST_ZFS` and `DMU_OST_ZVOL`.
+const TYPES: [(u64, &str); 2] = [(2, "filesystem"), (3, "volume")];
+
+/// The device of the kernel module.
+pub(super) struct Device(File);
+
+impl Device {
+    #[expect(clippy::disallowed_methods, reason = "a device, which is not written as a file is")]
+    pub(super) fn open() -> std::io::Result<Self> {
+        Ok(Device(OpenOptions::new().read(true).write(true).open("/dev/zfs")?))
+    }
+
+    /// Properties of a dataset or snapshot; `None` when it is not there, or its pool.
+    fn properties(&self, name: &str) -> std::io::Result<Option<NvList>> {
+        let mut answer = vec![0_u8; USUAL_ANSWER];
+        loop {
+            let mut command = vec![0_u8; COMMAND_BYTES];
+            // With the zero that ends it.
+            if name.len() >= NAME_BYTES {
+                return Err(Errno::ENAMETOOLONG.into());
+            }
+            command[..name.len()].copy_from_slice(name.as_bytes());
+            command[ANSWER..ANSWER + 8]
+                .copy_from_slice(&(answer.as_mut_ptr().expose_provenance() as u64).to_ne_bytes());
+            command[ANSWER_BYTES..ANSWER_BYTES + 8].copy_from_slice(&(answer.len() as u64).to_ne_bytes());
+            // The kernel writes into `answer` behind the compiler's back.
+            let outcome = self.call(&mut command, &mut answer);
+            let size = |command: &[u8]| {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(&command[ANSWER_BYTES..ANSWER_BYTES + 8]);
+                usize::try_from(u64::from_ne_bytes(bytes)).unwrap_or(usize::MAX)
+            };
+            match outcome {
+                Ok(()) => return unpack(answer.get_mut(..size(&command)).unwrap_or(&mut [])).map(Some),
+                Err(Errno::ENOENT) => return Ok(None),
+                Err(Errno::ENOMEM) if (answer.len()..16 << 20).contains(&size(&command)) => {
+                    answer = vec![0; size(&command) * 2];
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    #[allow(unsafe_code, reason = "there is no other way to this ioctl")]
+    fn call(&self, command: &mut [u8], _answer: &mut [u8]) -> nix::Result<()> {
+        // SAFETY: `command` is larger than the zfs_cmd_t that the kernel reads and writes, and names no memory but
+        // `_answer` with its size; both are borrowed until the call returns.
+        Errno::result(unsafe { nix::libc::ioctl(self.0.as_raw_fd(), OBJSET_STATS, command.as_mut_ptr()) }).map(drop)
+    }
+}
+
+#[allow(unsafe_code, reason = "the crate nvpair can't unpack")]
+fn unpack(packed: &mut [u8]) -> std::io::Result<NvList> {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: libnvpair reads `packed` and no more than its length, and allocates the list.
+    let failure = unsafe { nvpair_sys::nvlist_unpack(packed.as_mut_ptr().cast(), packed.len() as u64, &mut list, 0) };
+    if failure != 0 || list.is_null() {
+        return Err(std::io::Error::from_raw_os_error(failure));
+    }
+    // SAFETY: it is a list, and nobody else's.
+    Ok(unsafe { NvList::from_ptr(list) })
+}
+
+/// A property's value and, when it was set somewhere, where.
+struct Property<'a> {
+    value: NvData<'a>,
+    source: Option<String>,
+}
+
+fn property(list: &NvListRef) -> Option<Property<'_>> {
+    let value = list.iter().find(|pair| pair.name() == c"value")?.data();
+    Some(Property { value, source: list.lookup_string("source").ok().and_then(|source| source.into_string().ok()) })
+}
+
+impl OpenZfs {
+    /// What there is to know of a dataset or snapshot, in the words of the programs (`program.rs`); of a snapshot, how
+    /// many holds it has (`userrefs`) in the place of these. `None` when it is not there, or its pool.
+    pub(super) fn look(&self, name: &str) -> Result<Option<Record>> {
+        let action = || format!("reading {name}");
+        let properties = self.device.properties(name).map_err(|error| Error::io(action(), &error))?;
+        properties.map(|list| record(name, &list).ok_or_else(|| unreadable(name))).transpose()
+    }
+}
+
+fn unreadable(name: &str) -> Error {
+    Error::new(Kind::Other, format!("reading {name}"), "the kernel's answer can't be read")
+}
+
+fn record(name: &str, list: &NvListRef) -> Option<Record> {
+    let mut fields = Vec::new();
+    for pair in list {
+        let key = pair.name().to_str().ok()?;
+        let NvData::NvListRef(inner) = pair.data() else { continue };
+        let Some(Property { value, source }) = property(inner) else { continue };
+        let is_local = source.as_deref() == Some(name);
+        match (key, value) {
+            ("type", NvData::Uint64(number)) => {
+                let word = TYPES.iter().find(|(known, _)| *known == number).map_or("other", |(_, word)| word);
+                fields.push((key.to_owned(), word.to_owned()));
+            }
+            ("clones", NvData::NvListRef(clones)) => {
+                let names = clones.iter().map(|clone| clone.name().to_string_lossy().into_owned());
+                fields.extend(names.map(|clone| ("clone".to_owned(), escape(&clone))));
+            }
+            (key, NvData::Uint64(number)) => match OFF.iter().find(|(option, ..)| *option == key) {
+                Some((_, off, word)) if is_local => {
+                    fields.push((key.to_owned(), if number == *off { (*word).to_owned() } else { "on".to_owned() }));
+                }
+                // Inherited.
+                Some(_) => {}
+                None => fields.push((key.to_owned(), number.cast_signed().to_string())),
+            },
+            (key, NvData::Str(text)) if !key.starts_with("vsnap:") || is_local => {
+                fields.push((key.to_owned(), escape(&text.to_string_lossy())));
+            }
+            _ => {}
+        }
+    }
+    Some(Record::of(name, fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use nvpair::NvEncode;
+
+    use super::*;
+
+    fn property(value: &dyn Fn(&mut NvListRef), source: Option<&str>) -> NvList {
+        let mut list = NvList::new_unique_names();
+        value(&mut list);
+        if let Some(source) = source {
+            list.insert("source", source).unwrap();
+        }
+        list
+    }
+
+    fn number(value: u32) -> impl Fn(&mut NvListRef) {
+        // The crate writes no 64 bits; what is read of these is tested on the real system.
+        move |list| value.insert_into("value", list).unwrap()
+    }
+
+    fn text(value: &str) -> impl Fn(&mut NvListRef) {
+        move |list| list.insert("value", value).unwrap()
+    }
+
+    #[test]
+    fn own_notes_are_told_from_inherited_ones() {
+        let mut list = NvList::new_unique_names();
+        let name = "vpool1/fs1@snap1";
+        for (key, property) in [
+            ("vsnap:id", property(&text("x%y"), Some(name))),
+            ("vsnap:name", property(&text("parent's"), Some("vpool1/fs1"))),
+            ("vsnap:got", property(&text("received"), Some("$recvd"))),
+            ("origin", property(&text("vpool1/a@b"), None)),
+            ("odd", property(&number(7), None)),
+        ] {
+            list.insert(key, &*property).unwrap();
+        }
+        let record = record(name, &list).unwrap();
+        assert_eq!(record.notes().unwrap(), [("vsnap:id".to_owned(), "x%y".to_owned())].into());
+        assert_eq!((record.find("origin"), record.find("odd")), (Some("vpool1/a@b"), None));
+    }
+
+    #[test]
+    fn what_is_no_list_is_an_error() {
+        assert!(unpack(&mut []).is_err() && unpack(&mut [0; 64]).is_err());
+    }
+}
