@@ -5,13 +5,14 @@
 //! libzfs_core does not have this ioctl. Its number and the beginning of its argument, which is all that is used here, have
 //! been the same since OpenZFS 0.8 (`sys/fs/zfs.h`, `sys/zfs_ioctl.h`).
 
-use std::{
-    fs::{File, OpenOptions},
-    os::fd::AsRawFd,
-};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use foreign_types::ForeignType;
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open},
+    sys::stat::Mode,
+};
 use nvpair::{NvData, NvList, NvListRef};
 
 use super::{
@@ -36,12 +37,11 @@ const OFF: [(&str, u64, &str); 3] = [("compression", 2, "off"), ("dedup", 2, "of
 const TYPES: [(u64, &str); 2] = [(2, "filesystem"), (3, "volume")];
 
 /// The device of the kernel module.
-pub(super) struct Device(File);
+pub(super) struct Device(OwnedFd);
 
 impl Device {
-    #[expect(clippy::disallowed_methods, reason = "a device, which is not written as a file is")]
-    pub(super) fn open() -> std::io::Result<Self> {
-        Ok(Device(OpenOptions::new().read(true).write(true).open("/dev/zfs")?))
+    pub(super) fn open() -> nix::Result<Self> {
+        open("/dev/zfs", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map(Device)
     }
 
     /// Properties of a dataset or snapshot; `None` when it is not there, or its pool.
