@@ -279,7 +279,6 @@ fn snapshot_in(system: &SystemId, volume: &VolumeRow, facts: &SnapshotFacts) -> 
     if facts.mark != Some(Mark::snapshot(system)) {
         return None;
     }
-    let created = time_in(&facts.notes, "vsnap:created").unwrap_or(facts.created);
     Some(SnapshotRow {
         id: number_in(&facts.name)?,
         name: name_in(&facts.notes, "vsnap:name")?,
@@ -295,8 +294,8 @@ fn snapshot_in(system: &SystemId, volume: &VolumeRow, facts: &SnapshotFacts) -> 
             locked: facts.notes.get("vsnap:locked").is_some_and(|locked| locked == "1"),
         },
         has_clones: !facts.clones.is_empty(),
-        created,
-        updated: created,
+        created: facts.created,
+        updated: facts.created,
     })
 }
 

@@ -1,5 +1,7 @@
 //! Snapshots as they are (contract sections 8.7, 11.1 and 11.2). Lists come from the catalog alone.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use super::Engine;
@@ -66,8 +68,13 @@ impl Engine {
     /// The snapshot of a row in ZFS; `None` when it is gone. One that is not ours is a contradiction.
     pub(super) fn find_own_snapshot(&self, row: &SnapshotRow) -> Result<Option<SnapshotFacts>> {
         let Some(facts) = self.zfs.snapshot_facts(&row.zfs_name()?)? else { return Ok(None) };
+        self.require_own_snapshot(&facts)?;
+        Ok(Some(facts))
+    }
+
+    fn require_own_snapshot(&self, facts: &SnapshotFacts) -> Result<()> {
         if facts.mark == Some(self.snapshot_mark()) {
-            return Ok(Some(facts));
+            return Ok(());
         }
         let found = facts.mark.as_ref().map_or("none", Mark::as_str);
         Err(Error::Contradiction(format!(
@@ -79,10 +86,29 @@ impl Engine {
     /// The snapshot of a row that is to be used: there, and ours.
     pub(super) fn own_snapshot(&self, row: &SnapshotRow) -> Result<(SnapshotName, SnapshotFacts)> {
         let name = row.zfs_name()?;
-        let facts = self.find_own_snapshot(row)?.ok_or_else(|| {
-            Error::Contradiction(format!("the snapshot {name} of the catalog is gone; nothing was changed"))
-        })?;
+        let facts = self.find_own_snapshot(row)?.ok_or_else(|| gone(&name))?;
         Ok((name, facts))
+    }
+
+    /// The same of several in one pool, by one question for all, in the order of the rows.
+    pub(super) fn own_snapshots(&self, rows: &[SnapshotRow]) -> Result<Vec<(SnapshotName, SnapshotFacts)>> {
+        let names = rows.iter().map(SnapshotRow::zfs_name).collect::<catalog::Result<Vec<_>>>()?;
+        let found = self.zfs.snapshots_named(&names)?;
+        let mut facts: HashMap<String, SnapshotFacts> =
+            found.into_iter().map(|facts| (facts.name.clone(), facts)).collect();
+        let own = |name: SnapshotName| {
+            let facts = facts.remove(name.as_str()).ok_or_else(|| gone(&name))?;
+            self.require_own_snapshot(&facts)?;
+            Ok((name, facts))
+        };
+        names.into_iter().map(own).collect()
+    }
+
+    /// Snapshots that were just made, which nobody holds yet.
+    pub(super) fn new_snapshots(&self, ids: &[SnapshotId]) -> Result<Vec<Snapshot>> {
+        let rows = self.new_rows(ids)?;
+        let facts = self.own_snapshots(&rows)?;
+        Ok(rows.into_iter().zip(facts).map(|(row, (_, facts))| present(row, Some(facts.used), Vec::new())).collect())
     }
 
     /// Fails when somebody holds it.
@@ -106,6 +132,10 @@ impl Engine {
         };
         facts.iter().map(name).collect()
     }
+}
+
+fn gone(name: &SnapshotName) -> Error {
+    Error::Contradiction(format!("the snapshot {name} of the catalog is gone; nothing was changed"))
 }
 
 /// Fails while a row is on its way out.

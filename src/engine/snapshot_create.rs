@@ -27,8 +27,9 @@ impl Engine {
         self.require_readable(pool)?;
         for volume in &request.volumes {
             self.require_no_replica(*volume, "snapshotted here")?;
-            self.own_dataset(&self.ready_volume(*volume)?)?;
         }
+        let rows = request.volumes.iter().map(|id| self.ready_volume(*id)).collect::<Result<Vec<_>>>()?;
+        self.require_own_datasets(&rows)?;
         let now = self.now();
         let name = match request.name {
             Some(name) => name,
@@ -47,7 +48,7 @@ impl Engine {
             }
             Ok(Operation::CreateSnapshots { snapshots: made.clone() })
         })?;
-        made.into_iter().map(|id| self.snapshot(id)).collect()
+        self.new_snapshots(&made)
     }
 
     fn rows_of(&self, volumes: &[VolumeId]) -> Result<Vec<VolumeRow>> {
@@ -80,16 +81,18 @@ impl Engine {
                 result => result?,
             }
         }
-        let mut guids = Vec::new();
-        for row in &rows {
-            let (name, facts) = self.own_snapshot(row)?;
+        let mut made = Vec::new();
+        for (row, (name, facts)) in rows.iter().zip(self.own_snapshots(&rows)?) {
             if row.retention.locked && !facts.holds.iter().any(|tag| tag == LOCK_TAG) {
                 self.zfs.hold(&name, LOCK_TAG)?;
             }
-            guids.push((row.id, facts.guid));
+            made.push((row.id, facts));
         }
         self.finish(id, |transaction| {
-            guids.iter().try_for_each(|(snapshot, guid)| catalog::snapshot::set_ready(transaction, *snapshot, *guid))
+            made.iter().try_for_each(|(snapshot, facts)| {
+                catalog::snapshot::set_ready(transaction, *snapshot, facts.guid)?;
+                catalog::snapshot::set_created(transaction, *snapshot, facts.created)
+            })
         })?;
         self.apply_versions(&rows.iter().map(|row| row.volume).collect::<Vec<_>>());
         Ok(())
@@ -117,7 +120,7 @@ impl Engine {
         })
     }
 
-    fn new_rows(&self, snapshots: &[SnapshotId]) -> Result<Vec<SnapshotRow>> {
+    pub(super) fn new_rows(&self, snapshots: &[SnapshotId]) -> Result<Vec<SnapshotRow>> {
         self.catalog.read(|view| {
             let rows = snapshots
                 .iter()
@@ -127,13 +130,13 @@ impl Engine {
     }
 }
 
-/// What is kept on disk of a snapshot, beside its mark, to rebuild the catalog from.
+/// What is kept on disk of a new snapshot, beside its mark, to rebuild the catalog from: no more than needed, since ZFS
+/// takes its time for each property. When it was made ZFS knows itself.
 pub(super) fn snapshot_notes(row: &SnapshotRow) -> BTreeMap<String, String> {
-    let mut notes = BTreeMap::from([
-        ("vsnap:name".to_owned(), to_property(row.name.as_str())),
-        ("vsnap:created".to_owned(), row.created.to_string()),
-    ]);
-    notes.extend(retention_notes(row.retention));
+    let mut notes = BTreeMap::from([("vsnap:name".to_owned(), to_property(row.name.as_str()))]);
+    if row.retention != Retention::default() {
+        notes.extend(retention_notes(row.retention));
+    }
     notes
 }
 

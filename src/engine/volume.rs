@@ -127,24 +127,40 @@ impl Engine {
     /// The dataset of a volume that is to be changed: there, and with our mark.
     pub(super) fn own_dataset(&self, row: &VolumeRow) -> Result<(DatasetName, DatasetFacts)> {
         let name = dataset_name(row)?;
-        let facts = self.zfs.dataset(&name)?.ok_or_else(|| {
-            Error::Contradiction(format!("the dataset {name} of volume {} is gone; nothing was changed", row.id))
-        })?;
+        let facts = self.zfs.dataset(&name)?.ok_or_else(|| gone(row, &name))?;
         self.require_own_dataset(row.id, &facts)?;
         Ok((name, facts))
     }
 
     pub(super) fn require_own_dataset(&self, id: VolumeId, facts: &DatasetFacts) -> Result<()> {
-        if facts.mark == Some(self.volume_mark(id)) {
+        self.require_mark(id, &facts.name, facts.mark.as_ref())
+    }
+
+    /// Fails unless the datasets of volumes, all in one pool, are there and ours: one question for all.
+    pub(super) fn require_own_datasets(&self, rows: &[VolumeRow]) -> Result<()> {
+        let names = rows.iter().map(dataset_name).collect::<Result<Vec<_>>>()?;
+        let marks = self.zfs.marks(&names)?;
+        for (row, name) in rows.iter().zip(&names) {
+            let mark = marks.get(name).ok_or_else(|| gone(row, name))?;
+            self.require_mark(row.id, name.as_str(), mark.as_ref())?;
+        }
+        Ok(())
+    }
+
+    fn require_mark(&self, id: VolumeId, dataset: &str, mark: Option<&Mark>) -> Result<()> {
+        if mark == Some(&self.volume_mark(id)) {
             return Ok(());
         }
-        let found = facts.mark.as_ref().map_or("none", Mark::as_str);
+        let found = mark.map_or("none", Mark::as_str);
         Err(Error::Contradiction(format!(
-            "the dataset {} does not carry the mark of volume {id} of this appliance (vsnap:id is {found}), so it was \
-             left alone",
-            facts.name
+            "the dataset {dataset} does not carry the mark of volume {id} of this appliance (vsnap:id is {found}), so it \
+             was left alone"
         )))
     }
+}
+
+fn gone(row: &VolumeRow, dataset: &DatasetName) -> Error {
+    Error::Contradiction(format!("the dataset {dataset} of volume {} is gone; nothing was changed", row.id))
 }
 
 /// The dataset of a filesystem or lun.

@@ -174,6 +174,10 @@ pub trait Datasets: Send + Sync {
     fn snapshot(&self, names: &[SnapshotName], mark: &Mark, notes: &BTreeMap<String, String>) -> Result<()>;
     /// A snapshot, without starting a process.
     fn snapshot_facts(&self, name: &SnapshotName) -> Result<Option<SnapshotFacts>>;
+    /// Marks of datasets of one pool, without starting a process; `None` for one without. What is not there is left out.
+    fn marks(&self, names: &[DatasetName]) -> Result<BTreeMap<DatasetName, Option<Mark>>>;
+    /// Snapshots of one pool, in any order, without starting a process. What is not there is left out.
+    fn snapshots_named(&self, names: &[SnapshotName]) -> Result<Vec<SnapshotFacts>>;
     /// All snapshots of a dataset, ours or not, the oldest first; empty when there is no such dataset.
     fn snapshots(&self, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>>;
     /// Destroys snapshots of one pool in one transaction, without starting a process. Those that are gone count as

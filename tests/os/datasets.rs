@@ -74,11 +74,15 @@ fn datasets_that_are_not_there_are_missing_and_nothing_else() {
     fails(system.zfs.dataset(&name), Kind::Missing);
     fails(system.zfs.datasets(&pool), Kind::Missing);
     fails(system.zfs.numbers(&pool, std::slice::from_ref(&name)), Kind::Missing);
+    fails(system.zfs.marks(std::slice::from_ref(&name)), Kind::Missing);
+    fails(system.zfs.snapshots_named(&[name.snapshot(SnapshotId(1))]), Kind::Missing);
     fails(system.zfs.create_dataset(&dataset(&name, kind)), Kind::Missing);
     fails(system.zfs.mount_pool(&pool), Kind::Missing);
     System::with_small_pool(|system| {
         assert_eq!(system.zfs.dataset(&name).unwrap(), None);
         assert_eq!(system.zfs.datasets(&pool).unwrap(), []);
+        assert!(system.zfs.marks(std::slice::from_ref(&name)).unwrap().is_empty());
+        assert_eq!(system.zfs.snapshots_named(&[name.snapshot(SnapshotId(1))]).unwrap(), []);
         assert!(system.zfs.numbers(&pool, std::slice::from_ref(&name)).unwrap().is_empty());
         fails(system.zfs.change_dataset(&name, &change), Kind::Missing);
         fails(system.zfs.destroy_dataset(&name), Kind::Missing);
@@ -102,6 +106,9 @@ fn all_datasets_of_a_pool_are_listed() {
         wanted.push(filesystem(99));
         let numbers = system.zfs.numbers(&system.name(), &wanted).unwrap();
         assert_eq!(numbers.keys().collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
+        let marks = names.iter().map(|name| (name.clone(), Some(volume_mark(name)))).collect();
+        assert_eq!(system.zfs.marks(&wanted).unwrap(), marks);
+        assert_eq!(system.zfs.marks(&names[..1]).unwrap(), [(names[0].clone(), Some(volume_mark(&names[0])))].into());
         assert!(numbers.values().all(|numbers| numbers.available > 1 << 20 && numbers.used > 0));
 
         if system.is_real() {

@@ -206,6 +206,21 @@ impl Datasets for FakeOs {
         Ok(all.into_iter().find(|facts| facts.name == name.as_str()))
     }
 
+    fn marks(&self, names: &[DatasetName]) -> Result<BTreeMap<DatasetName, Option<Mark>>> {
+        self.check_refusal("marks")?;
+        let world = self.world();
+        let mark = |name: &DatasetName| -> Result<Option<(DatasetName, Option<Mark>)>> {
+            let facts = world.open_pool(name.as_str())?.dataset_facts(name.as_str());
+            Ok(facts.map(|facts| (name.clone(), facts.mark)))
+        };
+        names.iter().filter_map(|name| mark(name).transpose()).collect()
+    }
+
+    fn snapshots_named(&self, names: &[SnapshotName]) -> Result<Vec<SnapshotFacts>> {
+        let facts = names.iter().map(|name| self.snapshot_facts(name));
+        facts.filter_map(Result::transpose).collect()
+    }
+
     fn snapshots(&self, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>> {
         self.check_refusal("snapshots")?;
         let world = self.world();

@@ -168,6 +168,31 @@ impl Datasets for OpenZfs {
         self.read_snapshot(name)
     }
 
+    fn marks(&self, names: &[DatasetName]) -> Result<BTreeMap<DatasetName, Option<Mark>>> {
+        let Some(first) = names.first() else { return Ok(BTreeMap::new()) };
+        let records = match names {
+            [name] => self.look(name.as_str())?.into_iter().collect(),
+            _ => Vec::new(),
+        };
+        // Of many, or to tell one that is not there from a pool that is not.
+        let records = match records.is_empty() {
+            true => self.read_all(pool(first), program::MARKS, names.iter().map(DatasetName::as_str))?,
+            false => records,
+        };
+        let by_text: BTreeMap<&str, &DatasetName> = names.iter().map(|name| (name.as_str(), name)).collect();
+        let mut marks = BTreeMap::new();
+        for record in &records {
+            if let Some(name) = by_text.get(record.name.as_str()) {
+                marks.insert((*name).clone(), record.notes()?.remove(property::MARK).map(Mark::read));
+            }
+        }
+        Ok(marks)
+    }
+
+    fn snapshots_named(&self, names: &[SnapshotName]) -> Result<Vec<SnapshotFacts>> {
+        self.read_named(names)
+    }
+
     fn snapshots(&self, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>> {
         self.read_snapshots(dataset)
     }

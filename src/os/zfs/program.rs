@@ -109,6 +109,17 @@ for name in pairs(names) do
 end
 "#;
 
+/// Marks and notes of datasets.
+pub(super) const MARKS: &str = r#"
+for name in pairs(names) do
+    if zfs.exists(name) then
+        local fields = { name }
+        read_notes(name, fields)
+        lines[#lines + 1] = table.concat(fields, "\t")
+    end
+end
+"#;
+
 /// All that is wanted of datasets.
 pub(super) const DATASETS: &str = r#"
 local wanted = {

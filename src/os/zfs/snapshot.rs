@@ -66,6 +66,18 @@ impl OpenZfs {
         }
     }
 
+    pub(super) fn read_named(&self, names: &[SnapshotName]) -> Result<Vec<SnapshotFacts>> {
+        match names {
+            [] => Ok(Vec::new()),
+            [name] => Ok(self.read_snapshot(name)?.into_iter().collect()),
+            [first, ..] => {
+                let texts = names.iter().map(SnapshotName::as_str);
+                let records = self.read_all(dataset::pool(first.dataset()), program::SNAPSHOTS, texts)?;
+                records.iter().map(facts).collect()
+            }
+        }
+    }
+
     pub(super) fn read_snapshots(&self, name: &DatasetName) -> Result<Vec<SnapshotFacts>> {
         let pool = dataset::pool(name);
         let names = self.read(pool, program::SNAPSHOT_NAMES, &[name.as_str()])?;
