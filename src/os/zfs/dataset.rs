@@ -41,6 +41,8 @@ const OPEN_WAIT: Duration = Duration::from_millis(250);
 /// How long udev gets to make the link of a zvol, and the time between two looks.
 const LINK_LIMIT: Duration = Duration::from_secs(30);
 const LINK_WAIT: Duration = Duration::from_millis(20);
+/// So many datasets are looked at one by one, which leaves nothing in the pool's history; more of them by a program.
+const FEW: usize = 16;
 /// Largest block of our zvols.
 const LARGEST_BLOCK: u64 = 128 << 10;
 
@@ -67,12 +69,14 @@ impl Datasets for OpenZfs {
         let inside = names.iter().filter(|name| self::pool(name) == pool.as_str());
         let by_text: BTreeMap<&str, &DatasetName> = inside.map(|name| (name.as_str(), name)).collect();
         let mut records = Vec::new();
-        for name in by_text.keys() {
-            records.extend(self.look(name)?);
+        if by_text.len() <= FEW {
+            for name in by_text.keys() {
+                records.extend(self.look(name)?);
+            }
         }
-        if records.is_empty() && !by_text.is_empty() {
-            // All of them gone, or the pool.
-            self.read(pool.as_str(), program::EXISTING, &[])?;
+        // Of many, or when all of them are gone, or the pool.
+        if records.is_empty() {
+            records = self.read_all(pool.as_str(), program::NUMBERS, by_text.keys().copied())?;
         }
         let mut all = BTreeMap::new();
         for record in &records {

@@ -109,6 +109,15 @@ for name in pairs(names) do
 end
 "#;
 
+/// Sizes of datasets.
+pub(super) const NUMBERS: &str = r#"
+for name in pairs(names) do
+    if zfs.exists(name) then
+        lines[#lines + 1] = table.concat(read(name, { "used", "available", "referenced" }), "\t")
+    end
+end
+"#;
+
 /// Marks and notes of datasets.
 pub(super) const MARKS: &str = r#"
 for name in pairs(names) do
