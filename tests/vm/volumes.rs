@@ -213,7 +213,6 @@ fn looking_writes_nothing_to_the_pool() {
     let (volume, lun) = (filesystem(&bed, &pool, "data"), lun(&bed, &pool, "disk", 16 << 20));
     let snapshot = snapshot(&bed, &volume, json!({}));
     let history = || bed.shell(&format!("zpool sync vpool{pool}; zpool history -i vpool{pool}"));
-    let before = history();
     let paths =
         [format!("volume/{volume}"), format!("volume/{lun}"), format!("snapshot/{snapshot}"), "volume".to_owned()];
     // Upkeep may have something to write meanwhile.
