@@ -190,11 +190,15 @@ impl Engine {
             return self.run_create_file_lun(id, &row, *parent, path);
         }
         let name = dataset_name(&row)?;
-        if self.zfs.dataset(&name)?.is_none() {
+        let was_there = self.zfs.dataset(&name)?.is_some();
+        if !was_there {
             self.create_dataset(&row, &name)?;
         }
         let (_, facts) = self.own_dataset(&row)?;
-        self.zfs.mount_dataset(&name)?;
+        if was_there {
+            // Made before a crash.
+            self.zfs.mount_dataset(&name)?;
+        }
         let size = size_in(&facts);
         self.finish(id, |transaction| catalog::volume::set_ready(transaction, volume, Some(facts.guid), size))
     }

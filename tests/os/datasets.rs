@@ -44,6 +44,42 @@ fn a_new_filesystem_carries_its_mark_limit_and_options() {
 }
 
 #[test]
+fn zfs_has_the_same_words_for_options_and_mounts_in_the_same_way() {
+    System::with_small_pool(|system| {
+        for (at, chosen, words) in [(1, true, "lz4 blake3 standard"), (3, false, "off off disabled")] {
+            let names = [filesystem(at), lun(at + 1)];
+            let block = BlockSize::new(16 << 10).unwrap();
+            for (name, kind) in names
+                .iter()
+                .zip([DatasetKind::Filesystem { limit: None }, DatasetKind::Zvol { bytes: 16 << 20, block }])
+            {
+                let mut creation = dataset(name, kind);
+                let chosen = Some(chosen);
+                creation.options = VolumeOptions { compression: chosen, deduplication: chosen, syncwrite: chosen };
+                system.zfs.create_dataset(&creation).unwrap();
+                assert_eq!(system.zfs.dataset(name).unwrap().unwrap().options, creation.options);
+                if system.is_real() {
+                    let said =
+                        system.said(&["zfs", "get", "-Ho", "value", "compression,dedup,sync,volmode", name.as_str()]);
+                    assert_eq!(said.split_whitespace().collect::<Vec<_>>().join(" "), format!("{words} dev"));
+                }
+            }
+            if system.is_real() {
+                let name = names[0].as_str();
+                let mounted = || {
+                    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+                    mounts.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap().to_owned()
+                };
+                let ours = mounted();
+                system.run(&["zfs", "unmount", name]);
+                system.run(&["zfs", "mount", name]);
+                assert_eq!(ours, mounted());
+            }
+        }
+    });
+}
+
+#[test]
 fn a_new_zvol_has_its_size_and_device() {
     System::with_small_pool(|system| {
         let name = lun(2);

@@ -131,6 +131,14 @@ impl System {
         assert!(Command::new(argv[0]).args(&argv[1..]).status().unwrap().success(), "{argv:?}");
     }
 
+    /// What a program says.
+    pub fn said(&self, argv: &[&str]) -> String {
+        assert!(self.is_real());
+        let output = Command::new(argv[0]).args(&argv[1..]).output().unwrap();
+        assert!(output.status.success(), "{argv:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Makes sizes count what was written.
     pub fn sync(&self) {
         if self.is_real() {

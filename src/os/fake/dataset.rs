@@ -23,7 +23,7 @@ fn texts(names: &[SnapshotName]) -> Vec<&str> {
 }
 
 impl FakeOs {
-    /// What `zfs create` and `zfs clone` do last. They may end before it.
+    /// What comes last when a filesystem or clone is made. The daemon may end before it.
     fn mount_created(&self, name: &DatasetName) -> Result<()> {
         self.effect("mount_created", |world| mount(world, name.as_str()))
     }

@@ -2,13 +2,11 @@
 //!
 //! What a dataset is created with, beside its options, mark and notes:
 //!
-//! | flag | reason |
+//! | property | reason |
 //! |---|---|
-//! | `-o quota` | the limit counts what snapshots hold as well, so that a volume can't fill the pool with them |
-//! | `-s -V` | a sparse zvol: it takes space when it is written |
-//! | `-u` | a filesystem is mounted afterwards, see `mounting.rs` |
-//! | `-b` | the block size that the client asked for |
-//! | `-o volmode=dev` | a guest's partition table on it is none of our business: udev makes no links of its partitions and probes nothing in them |
+//! | `quota` | the limit counts what snapshots hold as well, so that a volume can't fill the pool with them |
+//! | `volsize`, and no `refreservation` | a sparse zvol: it takes space when it is written |
+//! | `volblocksize` | the block size that the client asked for |
 //!
 //! Everything else is inherited from the pool.
 
@@ -19,7 +17,9 @@ use std::{
 };
 
 use super::{
-    OpenZfs, messages,
+    OpenZfs,
+    creation::{Made, Properties},
+    messages,
     program::{self, Record},
     property,
 };
@@ -40,7 +40,7 @@ const OPEN_ELSEWHERE: Duration = Duration::from_secs(6);
 const OPEN_WAIT: Duration = Duration::from_millis(250);
 /// How long udev gets to make the link of a zvol, and the time between two looks.
 const LINK_LIMIT: Duration = Duration::from_secs(30);
-const LINK_WAIT: Duration = Duration::from_millis(20);
+const LINK_WAIT: Duration = Duration::from_millis(5);
 /// So many datasets are looked at one by one, which leaves nothing in the pool's history; more of them by a program.
 const FEW: usize = 16;
 /// Largest block of our zvols.
@@ -50,8 +50,7 @@ impl Datasets for OpenZfs {
     fn dataset(&self, name: &DatasetName) -> Result<Option<DatasetFacts>> {
         match self.look(name.as_str())? {
             Some(record) => facts(&record, &*self.mounts.read()?).map(Some),
-            // Tells one that is not there from a pool that is not.
-            None => self.read(pool(name), program::EXISTING, &[name.as_str()]).map(|_| None),
+            None => self.require_pool(pool(name), || format!("reading {name}")).map(|()| None),
         }
     }
 
@@ -88,35 +87,36 @@ impl Datasets for OpenZfs {
     }
 
     fn create_dataset(&self, creation: &DatasetCreation) -> Result<()> {
-        let mut flags = match creation.kind {
-            DatasetKind::Filesystem { limit } => {
-                let quota = limit.map(|limit| format!("-oquota={limit}"));
-                std::iter::once("-u".to_owned()).chain(quota).collect()
-            }
-            DatasetKind::Zvol { bytes, block } => {
-                let zvol = ["-s", "-V", &bytes.to_string(), "-b", &block.bytes().to_string(), "-ovolmode=dev"];
-                zvol.map(str::to_owned).to_vec()
-            }
-        };
-        flags.extend(property::assignments(&creation.options).iter().map(|assignment| format!("-o{assignment}")));
-        flags.extend(marks(&creation.mark, &creation.notes));
-        self.zfs(["create"]).args(flags).arg(creation.name.as_str()).output(messages::zfs)?;
+        let mut numbers = property::numbers(&creation.options);
         match creation.kind {
-            DatasetKind::Filesystem { .. } => self.mount(&creation.name),
-            DatasetKind::Zvol { .. } => wait_for_device(&creation.name),
+            DatasetKind::Filesystem { limit } => numbers.extend(limit.map(|limit| ("quota", limit))),
+            DatasetKind::Zvol { bytes, block } => {
+                numbers.extend([("volsize", bytes), ("volblocksize", u64::from(block.bytes()))]);
+                numbers.extend(self.own_volmode(pool(&creation.name))?);
+            }
+        }
+        let properties = Properties::new(numbers, &creation.mark, &creation.notes);
+        match creation.kind {
+            DatasetKind::Filesystem { .. } => {
+                self.make(&creation.name, &Made::Filesystem, &properties)?;
+                self.mount(&creation.name)
+            }
+            DatasetKind::Zvol { .. } => {
+                self.make(&creation.name, &Made::Zvol, &properties)?;
+                wait_for_device(&creation.name)
+            }
         }
     }
 
     fn clone_snapshot(&self, creation: &CloneCreation) -> Result<()> {
-        let of = creation.origin.dataset();
-        let is_zvol = matches!(self.required(of)?.kind, DatasetKind::Zvol { .. });
-        // `zfs clone` has no -u, so that it mounts by itself.
-        let mut flags: Vec<String> = if is_zvol { vec!["-ovolmode=dev".to_owned()] } else { vec![] };
-        flags.extend(property::assignments(&creation.options).iter().map(|assignment| format!("-o{assignment}")));
-        flags.extend(marks(&creation.mark, &creation.notes));
-        let command = self.zfs(["clone"]).args(flags).args([creation.origin.as_str(), creation.name.as_str()]);
-        command.output(messages::zfs)?;
-        if is_zvol { wait_for_device(&creation.name) } else { Ok(()) }
+        let is_zvol = matches!(self.required(creation.origin.dataset())?.kind, DatasetKind::Zvol { .. });
+        let mut numbers = property::numbers(&creation.options);
+        if is_zvol {
+            numbers.extend(self.own_volmode(pool(&creation.name))?);
+        }
+        let properties = Properties::new(numbers, &creation.mark, &creation.notes);
+        self.make_clone(&creation.name, &creation.origin, &properties)?;
+        if is_zvol { wait_for_device(&creation.name) } else { self.mount(&creation.name) }
     }
 
     fn change_dataset(&self, name: &DatasetName, change: &DatasetChange) -> Result<()> {
@@ -301,12 +301,6 @@ impl OpenZfs {
 /// The pool that a dataset is in.
 pub(super) fn pool(name: &DatasetName) -> &str {
     name.as_str().split_once('/').map_or(name.as_str(), |(pool, _)| pool)
-}
-
-/// Mark and notes as flags of `zfs create` and `clone`.
-pub(super) fn marks(mark: &Mark, notes: &BTreeMap<String, String>) -> Vec<String> {
-    let mark = format!("-o{}={}", property::MARK, mark.as_str());
-    std::iter::once(mark).chain(notes.iter().map(|(note, value)| format!("-o{note}={value}"))).collect()
 }
 
 /// Waits until udev has made the link of a zvol that is there.

@@ -7,6 +7,7 @@
 //! (`clippy.toml` bans them).
 
 pub(in crate::os) mod backing_file;
+mod creation;
 mod dataset;
 mod diff;
 mod messages;
@@ -48,7 +49,6 @@ const TRANSIENT_WAIT: Duration = Duration::from_millis(20);
 pub struct OpenZfs {
     zpool: Tool,
     zfs: Tool,
-    mount: Tool,
     udevadm: Tool,
     core: ZfsLzc,
     device: objset::Device,
@@ -68,7 +68,6 @@ impl OpenZfs {
         Ok(OpenZfs {
             zpool: Tool::find("zpool", "zfsutils-linux")?,
             zfs: Tool::find("zfs", "zfsutils-linux")?,
-            mount: Tool::find("mount.zfs", "zfsutils-linux")?,
             udevadm: Tool::find("udevadm", "udev")?,
             core,
             device,

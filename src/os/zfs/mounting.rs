@@ -2,23 +2,25 @@
 //! away what others export by hand, and makes the kernel's NFS server hold on to filesystems for longer each time. And
 //! `zfs unmount` leaves snapshots of the filesystem mounted, which keep it busy.
 
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::{OpenZfs, messages};
+use super::{OpenZfs, program::Record};
 use crate::{
     os::{Datasets, Error, Kind, Result, file, nfs_cache},
     types::names::{DatasetName, ZpoolName},
 };
 
 impl OpenZfs {
-    /// Mounts a filesystem where it belongs, as `zfs mount` does.
+    /// Mounts a filesystem where it belongs, with the flags that `zfs mount` gives.
     pub(super) fn mount(&self, name: &DatasetName) -> Result<()> {
         let place = name.mountpoint();
+        let action = || format!("mounting {name} at {place}");
+        let record = self.look(name.as_str())?;
+        let record = record.ok_or_else(|| Error::new(Kind::Missing, action(), "there is no such dataset"))?;
         file::make_folder(place.as_ref())?;
-        let command = self.mount.command(["-o", "zfsutil", name.as_str(), &place]);
-        match command.output(messages::zfs) {
+        match mount(Some(name.as_str()), place.as_str(), Some("zfs"), flags(&record), None::<&str>) {
             Err(_) if self.mounts.read()?.contains_key(name.as_str()) => Ok(()),
-            result => result.map(drop),
+            result => result.map_err(|error| Error::io(action(), &error.into())),
         }
     }
 
@@ -51,11 +53,44 @@ impl OpenZfs {
     }
 }
 
+/// Flags of mount(2) for what the properties say. The rest of them the kernel module reads itself.
+fn flags(record: &Record) -> MsFlags {
+    // The kernel gives those that were set somewhere.
+    let is = |property: &str, usual: bool| record.find(property).map_or(usual, |value| value != "0");
+    let mut flags = MsFlags::empty();
+    flags.set(MsFlags::MS_RDONLY, is("readonly", false));
+    flags.set(MsFlags::MS_NODEV, !is("devices", true));
+    flags.set(MsFlags::MS_NOEXEC, !is("exec", true));
+    flags.set(MsFlags::MS_NOSUID, !is("setuid", true));
+    flags.set(MsFlags::MS_NOATIME, !is("atime", true));
+    // Which is what the kernel does when nothing is said.
+    flags.set(MsFlags::MS_STRICTATIME, is("atime", true) && !is("relatime", true));
+    flags
+}
+
 fn detach(place: &str) -> Result<()> {
     match umount2(place, MntFlags::empty()) {
         // Not mounted there any longer.
         Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => Ok(()),
         Err(nix::Error::EBUSY) => Err(Error::new(Kind::Busy, format!("unmounting {place}"), "it is in use")),
         Err(error) => Err(Error::io(format!("unmounting {place}"), &error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_say_what_the_properties_say() {
+        let of = |fields: &[(&str, &str)]| {
+            let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            flags(&Record::of("vpool1/fs1", fields.collect()))
+        };
+        assert_eq!(of(&[]), MsFlags::empty());
+        assert_eq!(of(&[("atime", "0"), ("relatime", "0"), ("readonly", "0"), ("exec", "1")]), MsFlags::MS_NOATIME);
+        assert_eq!(of(&[("relatime", "0")]), MsFlags::MS_STRICTATIME);
+        let closed = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID;
+        assert_eq!(of(&[("readonly", "1"), ("devices", "0"), ("exec", "0"), ("setuid", "0")]), closed);
     }
 }

@@ -18,6 +18,7 @@ use nvpair::{NvData, NvList, NvListRef};
 use super::{
     OpenZfs,
     program::{Record, escape},
+    property,
 };
 use crate::os::{Error, Kind, Result};
 
@@ -31,8 +32,12 @@ const ANSWER_BYTES: usize = NAME_BYTES + 24;
 const COMMAND_BYTES: usize = 32 << 10;
 /// Enough for a dataset with some user properties. When it is not, the kernel says how much it takes.
 const USUAL_ANSWER: usize = 32 << 10;
-/// `ZIO_COMPRESS_OFF`, `ZIO_CHECKSUM_OFF` and `ZFS_SYNC_DISABLED`: what stands for "no" in options.
-const OFF: [(&str, u64, &str); 3] = [("compression", 2, "off"), ("dedup", 2, "off"), ("sync", 2, "disabled")];
+/// What stands for "no" in options.
+const OFF: [(&str, u64, &str); 3] = [
+    ("compression", property::COMPRESS_OFF, "off"),
+    ("dedup", property::CHECKSUM_OFF, "off"),
+    ("sync", property::SYNC_DISABLED, "disabled"),
+];
 /// `DMU_OST_ZFS` and `DMU_OST_ZVOL`.
 const TYPES: [(u64, &str); 2] = [(2, "filesystem"), (3, "volume")];
 
@@ -101,7 +106,7 @@ struct Property<'a> {
     source: Option<String>,
 }
 
-fn property(list: &NvListRef) -> Option<Property<'_>> {
+fn value_of(list: &NvListRef) -> Option<Property<'_>> {
     let value = list.iter().find(|pair| pair.name() == c"value")?.data();
     Some(Property { value, source: list.lookup_string("source").ok().and_then(|source| source.into_string().ok()) })
 }
@@ -114,6 +119,14 @@ impl OpenZfs {
         let properties = self.device.properties(name).map_err(|error| Error::io(action(), &error))?;
         properties.map(|list| record(name, &list).ok_or_else(|| unreadable(name))).transpose()
     }
+
+    /// Tells what is not there from what can't be looked at: `Missing` unless the pool is imported.
+    pub(super) fn require_pool(&self, pool: &str, action: impl FnOnce() -> String) -> Result<()> {
+        match self.look(pool)? {
+            Some(_) => Ok(()),
+            None => Err(Error::new(Kind::Missing, action(), format!("the pool {pool} is not imported"))),
+        }
+    }
 }
 
 fn unreadable(name: &str) -> Error {
@@ -125,7 +138,7 @@ fn record(name: &str, list: &NvListRef) -> Option<Record> {
     for pair in list {
         let key = pair.name().to_str().ok()?;
         let NvData::NvListRef(inner) = pair.data() else { continue };
-        let Some(Property { value, source }) = property(inner) else { continue };
+        let Some(Property { value, source }) = value_of(inner) else { continue };
         let is_local = source.as_deref() == Some(name);
         match (key, value) {
             ("type", NvData::Uint64(number)) => {

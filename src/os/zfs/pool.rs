@@ -13,6 +13,7 @@
 //! | `-O atime=off` | no write for every read |
 //! | `-O xattr=sa`, `-O acltype=posixacl`, `-O dnodesize=auto` | ACLs and attributes of SMB and NFS clients inside the dnode, not in hidden folders |
 //! | `-O recordsize=128K` | backup software reads large and writes large, but also runs machines right from the backup: 1 MiB would read and rewrite 1 MiB for every 4 KiB of them |
+//! | `-O volmode=dev` | a guest's partition table on a zvol is none of our business: udev makes no links of its partitions and probes nothing in them. For all of them, since setting it on a zvol takes its device away and makes it anew |
 //! | `-O compression`, `dedup`, `sync` | lz4, blake3; the reasons are beside `assignments` in `property.rs` |
 //! | `-O canmount=on`, `-m /vsnap/vpoolN` | mounted where the API says |
 //! | `-O vsnap:...` | our mark and notes, in the command that creates it |
@@ -232,7 +233,9 @@ fn creation_flags(creation: &PoolCreation) -> Vec<String> {
     }
     give("-o", format!("compatibility={COMPATIBILITY}"));
     give("-o", format!("dedup_table_quota={}", creation.dedup_table_quota));
-    for property in ["atime=off", "xattr=sa", "acltype=posixacl", "dnodesize=auto", "recordsize=128K", "canmount=on"] {
+    for property in
+        ["atime=off", "xattr=sa", "acltype=posixacl", "dnodesize=auto", "recordsize=128K", "volmode=dev", "canmount=on"]
+    {
         give("-O", property.to_owned());
     }
     for assignment in property::pool_assignments(&creation.options) {

@@ -20,6 +20,13 @@ use crate::{
 pub(super) const MARK: &str = "vsnap:id";
 /// What all our user properties begin with.
 pub(super) const OURS: &str = "vsnap:";
+const LZ4: u64 = 15;
+const BLAKE3: u64 = 14;
+const SYNC_STANDARD: u64 = 0;
+/// `ZIO_COMPRESS_OFF`, `ZIO_CHECKSUM_OFF` and `ZFS_SYNC_DISABLED`: what stands for "no" in options.
+pub(super) const COMPRESS_OFF: u64 = 2;
+pub(super) const CHECKSUM_OFF: u64 = 2;
+pub(super) const SYNC_DISABLED: u64 = 2;
 
 /// The ZFS properties that say `options`, those that are given, as `name=value`.
 ///
@@ -36,6 +43,18 @@ pub(super) fn assignments(options: &VolumeOptions) -> Vec<String> {
         choose("compression", options.compression, "lz4", "off"),
         choose("dedup", options.deduplication, "blake3", "off"),
         choose("sync", options.syncwrite, "standard", "disabled"),
+    ];
+    chosen.into_iter().flatten().collect()
+}
+
+/// The same as the kernel has it: numbers of `zio_compress`, `zio_checksum` and `zfs_sync_type` (`sys/zio.h`,
+/// `sys/fs/zfs.h`). They are on disk, so they stay what they are.
+pub(super) fn numbers(options: &VolumeOptions) -> Vec<(&'static str, u64)> {
+    let choose = |name, chosen: Option<bool>, yes, no| chosen.map(|chosen| (name, if chosen { yes } else { no }));
+    let chosen = [
+        choose("compression", options.compression, LZ4, COMPRESS_OFF),
+        choose("dedup", options.deduplication, BLAKE3, CHECKSUM_OFF),
+        choose("sync", options.syncwrite, SYNC_STANDARD, SYNC_DISABLED),
     ];
     chosen.into_iter().flatten().collect()
 }

@@ -58,11 +58,12 @@ impl OpenZfs {
     pub(super) fn read_snapshot(&self, name: &SnapshotName) -> Result<Option<SnapshotFacts>> {
         match self.look(name.as_str())? {
             Some(record) if record.number("userrefs")? == 0 => facts(&record).map(Some),
-            // Only a program knows the tags of holds, and whether it is the pool that is not there.
-            _ => {
+            // Only a program knows the tags of holds.
+            Some(_) => {
                 let records = self.read(dataset::pool(name.dataset()), program::SNAPSHOTS, &[name.as_str()])?;
                 records.first().map(facts).transpose()
             }
+            None => self.require_pool(dataset::pool(name.dataset()), || format!("reading {name}")).map(|()| None),
         }
     }
 

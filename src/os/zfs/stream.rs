@@ -1,9 +1,9 @@
 //! Streams and bookmarks, by `zfs send`, `zfs receive` and `zfs bookmark`: libzfs_core has no resumable receive that
 //! leaves an interrupted one to be seen, and what these cost is nothing beside a session.
 
-use std::{os::fd::OwnedFd, process::Stdio, sync::Arc};
+use std::{collections::BTreeMap, os::fd::OwnedFd, process::Stdio, sync::Arc};
 
-use super::{OpenZfs, messages};
+use super::{OpenZfs, messages, property};
 use crate::{
     os::{
         Datasets, Error, Kind, Result,
@@ -11,7 +11,10 @@ use crate::{
         process::{Process, Stream},
         stream::{BookmarkFacts, REPLICA, Receiving, Sending, Streams, TokenFacts},
     },
-    types::names::{BookmarkName, DatasetName, SnapshotName},
+    types::{
+        ids::Mark,
+        names::{BookmarkName, DatasetName, SnapshotName},
+    },
 };
 
 impl Streams for OpenZfs {
@@ -91,7 +94,7 @@ impl Streams for OpenZfs {
         // -s: what came before an interruption is kept; -u: not mounted.
         let mut flags: Vec<String> = receiving.whole.then(|| "-F".to_owned()).into_iter().collect();
         if let Some((mark, notes)) = &receiving.new {
-            flags.extend(super::dataset::marks(mark, notes));
+            flags.extend(mark_flags(mark, notes));
             // All that makes a replica, from the first moment on.
             flags.extend(["-oreadonly=on".to_owned(), "-ocanmount=noauto".to_owned(), format!("-o{REPLICA}=yes")]);
         }
@@ -149,6 +152,12 @@ impl OpenZfs {
         let value = self.zfs(["get", "-H", "-o", "value", "keystatus", dataset.as_str()]).output(messages::zfs)?;
         Ok(value.trim() == "unavailable")
     }
+}
+
+/// Mark and notes as flags of `zfs receive`.
+fn mark_flags(mark: &Mark, notes: &BTreeMap<String, String>) -> Vec<String> {
+    let mark = format!("-o{}={}", property::MARK, mark.as_str());
+    std::iter::once(mark).chain(notes.iter().map(|(note, value)| format!("-o{note}={value}"))).collect()
 }
 
 /// Flags of `zfs send`, with what is to be sent.
