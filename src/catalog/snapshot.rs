@@ -163,24 +163,26 @@ pub fn insert(
     retention: Retention,
     now: Epoch,
 ) -> Result<SnapshotId> {
-    transaction.execute(
+    let mut statement = transaction.prepare_cached(
         "INSERT INTO snapshot (name, state, volume_id, expires, locked, time_created, time_updated) \
          VALUES (?1, 'creating', ?2, ?3, ?4, ?5, ?5)",
-        params![name.as_str(), volume.0, retention.expires.map(|time| time.0), retention.locked, now.0],
     )?;
+    let expires = retention.expires.map(|time| time.0);
+    statement.execute(params![name.as_str(), volume.0, expires, retention.locked, now.0])?;
     Ok(SnapshotId(transaction.last_insert_rowid()))
 }
 
 /// The snapshot is there, with this guid.
 pub fn set_ready(transaction: &Transaction<'_>, id: SnapshotId, guid: u64) -> Result<()> {
-    transaction
-        .execute("UPDATE snapshot SET state = 'ready', guid = ?2 WHERE id = ?1", params![id.0, guid.to_string()])?;
+    let mut statement = transaction.prepare_cached("UPDATE snapshot SET state = 'ready', guid = ?2 WHERE id = ?1")?;
+    statement.execute(params![id.0, guid.to_string()])?;
     Ok(())
 }
 
 /// When it was made, where it came from.
 pub fn set_created(transaction: &Transaction<'_>, id: SnapshotId, created: Epoch) -> Result<()> {
-    transaction.execute("UPDATE snapshot SET time_created = ?2 WHERE id = ?1", params![id.0, created.0])?;
+    let mut statement = transaction.prepare_cached("UPDATE snapshot SET time_created = ?2 WHERE id = ?1")?;
+    statement.execute(params![id.0, created.0])?;
     Ok(())
 }
 

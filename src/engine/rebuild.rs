@@ -276,12 +276,9 @@ fn file_luns(parent: &VolumeRow, notes: &Notes, now: Epoch) -> Vec<VolumeRow> {
 }
 
 fn snapshot_in(system: &SystemId, volume: &VolumeRow, facts: &SnapshotFacts) -> Option<SnapshotRow> {
-    if facts.mark != Some(Mark::snapshot(system)) {
-        return None;
-    }
     Some(SnapshotRow {
         id: number_in(&facts.name)?,
-        name: name_in(&facts.notes, "vsnap:name")?,
+        name: facts.mark.as_ref()?.snapshot_name(system)?,
         state: RowState::Ready,
         volume: volume.id,
         volume_name: volume.name.clone(),

@@ -219,10 +219,10 @@ impl Engine {
             let name = dataset.snapshot(snapshot);
             let Some(facts) = self.zfs.snapshot_facts(&name)?.filter(|facts| facts.guid == guid) else { continue };
             let Some(found) = self.catalog.read(|view| catalog::snapshot::find(view, snapshot))? else { continue };
-            if facts.mark != Some(self.snapshot_mark()) {
-                let arrived = SnapshotRow { created: facts.created, ..found };
-                let mut notes = snapshot_notes(&arrived);
-                notes.insert("vsnap:id".to_owned(), self.snapshot_mark().as_str().to_owned());
+            if !self.is_own_snapshot(&facts) {
+                let mark = self.snapshot_mark(&found.name).as_str().to_owned();
+                let mut notes = snapshot_notes(&found);
+                notes.insert("vsnap:id".to_owned(), mark);
                 self.zfs.note_snapshot(&name, &notes)?;
             }
             let size = self.zfs.dataset(&dataset)?.and_then(|facts| super::volume_create::size_in(&facts));

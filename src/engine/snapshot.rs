@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     os::SnapshotFacts,
     types::{
-        Epoch, SnapshotId, VolumeId,
+        Epoch, Name, SnapshotId, VolumeId,
         ids::Mark,
         names::{DatasetName, SnapshotName},
         selection::{Selection, SnapshotField, Value},
@@ -61,8 +61,13 @@ impl Engine {
         row.filter(|row| row.state != RowState::Creating).ok_or_else(|| Error::not_found("snapshot", id))
     }
 
-    pub(super) fn snapshot_mark(&self) -> Mark {
-        Mark::snapshot(&self.id())
+    pub(super) fn snapshot_mark(&self, name: &Name) -> Mark {
+        Mark::snapshot(&self.id(), name)
+    }
+
+    /// Whether this appliance made it.
+    pub(super) fn is_own_snapshot(&self, facts: &SnapshotFacts) -> bool {
+        facts.mark.as_ref().is_some_and(|mark| mark.snapshot_name(&self.id()).is_some())
     }
 
     /// The snapshot of a row in ZFS; `None` when it is gone. One that is not ours is a contradiction.
@@ -73,7 +78,7 @@ impl Engine {
     }
 
     fn require_own_snapshot(&self, facts: &SnapshotFacts) -> Result<()> {
-        if facts.mark == Some(self.snapshot_mark()) {
+        if self.is_own_snapshot(facts) {
             return Ok(());
         }
         let found = facts.mark.as_ref().map_or("none", Mark::as_str);
@@ -104,11 +109,11 @@ impl Engine {
         names.into_iter().map(own).collect()
     }
 
-    /// Snapshots that were just made, which nobody holds yet.
+    /// Snapshots that were just made, which nobody holds yet. None of them has anything that its volume does not have as
+    /// well, so that ZFS counts nothing as used by it alone.
     pub(super) fn new_snapshots(&self, ids: &[SnapshotId]) -> Result<Vec<Snapshot>> {
         let rows = self.new_rows(ids)?;
-        let facts = self.own_snapshots(&rows)?;
-        Ok(rows.into_iter().zip(facts).map(|(row, (_, facts))| present(row, Some(facts.used), Vec::new())).collect())
+        Ok(rows.into_iter().map(|row| present(row, Some(0), Vec::new())).collect())
     }
 
     /// Fails when somebody holds it.

@@ -9,7 +9,6 @@ use crate::{
     os::Kind,
     types::{
         Epoch, Invalid, Name, PoolId, SnapshotId, VolumeId,
-        names::to_property,
         snapshot::{LOCK_TAG, Retention, Snapshot, SnapshotRequest},
         volume::VolumeType,
     },
@@ -75,7 +74,7 @@ impl Engine {
         let rows = self.new_rows(snapshots)?;
         let names = rows.iter().map(SnapshotRow::zfs_name).collect::<catalog::Result<Vec<_>>>()?;
         if let Some(row) = rows.first() {
-            match self.zfs.snapshot(&names, &self.snapshot_mark(), &snapshot_notes(row)) {
+            match self.zfs.snapshot(&names, &self.snapshot_mark(&row.name), &snapshot_notes(row)) {
                 // Made before a crash: all or none, since it is one transaction. Whether they are ours is looked at below.
                 Err(error) if error.kind == Kind::Exists => {}
                 result => result?,
@@ -105,7 +104,7 @@ impl Engine {
             let Some(row) = self.catalog.read(|view| catalog::snapshot::find(view, *snapshot))? else { continue };
             let name = row.zfs_name()?;
             let facts = self.zfs.snapshot_facts(&name)?;
-            if let Some(facts) = facts.filter(|facts| facts.mark == Some(self.snapshot_mark())) {
+            if let Some(facts) = facts.filter(|facts| self.is_own_snapshot(facts)) {
                 if facts.holds.iter().any(|tag| tag == LOCK_TAG) {
                     self.zfs.release(&name, LOCK_TAG)?;
                 }
@@ -130,14 +129,10 @@ impl Engine {
     }
 }
 
-/// What is kept on disk of a new snapshot, beside its mark, to rebuild the catalog from: no more than needed, since ZFS
-/// takes its time for each property. When it was made ZFS knows itself.
+/// What is kept on disk of a new snapshot, beside its mark and the name in it, to rebuild the catalog from: no more than
+/// needed, since ZFS takes its time for each property. When it was made ZFS knows itself.
 pub(super) fn snapshot_notes(row: &SnapshotRow) -> BTreeMap<String, String> {
-    let mut notes = BTreeMap::from([("vsnap:name".to_owned(), to_property(row.name.as_str()))]);
-    if row.retention != Retention::default() {
-        notes.extend(retention_notes(row.retention));
-    }
-    notes
+    if row.retention == Retention::default() { BTreeMap::new() } else { retention_notes(row.retention) }
 }
 
 /// How long a snapshot is kept, as it is kept on disk. An empty text stands for no end, so that a former one is

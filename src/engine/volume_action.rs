@@ -86,9 +86,8 @@ impl Engine {
         let name = target.zfs_name()?;
         let all = self.zfs.snapshots(name.dataset())?;
         let newer = all.iter().skip_while(|facts| facts.name != name.as_str()).skip(1);
-        let ours = Some(self.snapshot_mark());
         let strangers: Vec<&str> =
-            newer.filter(|facts| facts.mark != ours).map(|facts| facts.name.as_str()).take(10).collect();
+            newer.filter(|facts| !self.is_own_snapshot(facts)).map(|facts| facts.name.as_str()).take(10).collect();
         if strangers.is_empty() {
             return Ok(());
         }
@@ -302,9 +301,8 @@ impl Engine {
         if from_facts.origin.as_deref() != Some(moved.as_str()) {
             self.zfs.promote(&name)?;
         }
-        let ours = self.snapshot_mark();
         let mut snapshots = Vec::new();
-        for facts in self.zfs.snapshots(&name)?.iter().filter(|facts| facts.mark.as_ref() == Some(&ours)) {
+        for facts in self.zfs.snapshots(&name)?.iter().filter(|facts| self.is_own_snapshot(facts)) {
             snapshots.extend(number_in(&facts.name));
         }
         self.finish(id, |transaction| {

@@ -92,10 +92,9 @@ impl Engine {
 
     /// We destroy only what is ours, and nothing of it when something of others hangs on the rest.
     fn require_only_ours(&self, row: &VolumeRow, dataset: &DatasetName, snapshots: &[SnapshotFacts]) -> Result<()> {
-        let ours = self.snapshot_mark();
         let mut strangers: Vec<String> = Vec::new();
         for facts in snapshots {
-            if facts.mark.as_ref() != Some(&ours) {
+            if !self.is_own_snapshot(facts) {
                 strangers.push(facts.name.clone());
             }
             strangers.extend(facts.clones.iter().map(|clone| format!("{clone}, a clone of {}", facts.name)));

@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::Invalid;
+use super::{
+    Invalid, Name,
+    names::{from_property, to_property},
+};
 
 macro_rules! numbered {
     ($($(#[$doc:meta])* $name:ident $kind:literal)*) => {$(
@@ -132,10 +135,17 @@ impl Mark {
         Mark(format!("{system}/volume/{volume}"))
     }
 
-    /// The mark of every snapshot of this appliance. One for all, since ZFS gives the snapshots of an atomic set the
-    /// same properties; which one it is stands in its ZFS name.
-    pub fn snapshot(system: &SystemId) -> Self {
-        Mark(format!("{system}/snapshot"))
+    /// The mark of snapshots of this appliance with this name. ZFS gives all snapshots of an atomic set the same
+    /// properties, so it has no number: which one it is stands in its ZFS name. The name is part of it because ZFS takes
+    /// its time for each property of a snapshot.
+    pub fn snapshot(system: &SystemId, name: &Name) -> Self {
+        Mark(format!("{system}/snapshot/{}", to_property(name.as_str())))
+    }
+
+    /// The name in the mark of a snapshot of this appliance; `None` when it is another mark.
+    pub fn snapshot_name(&self, system: &SystemId) -> Option<Name> {
+        let name = self.0.strip_prefix(system.as_str())?.strip_prefix("/snapshot/")?;
+        Name::new(from_property(name)?).ok()
     }
 
     /// As it is written on disk.
@@ -145,15 +155,13 @@ impl Mark {
 
     /// Appliance, kind of object and number in it; `None` when it is no mark of an appliance. Snapshots have no number.
     pub fn parts(&self) -> Option<(SystemId, &str, Option<i64>)> {
-        let mut parts = self.0.split('/');
-        let system = parts.next()?.parse().ok()?;
-        let kind = parts.next()?;
-        let number = parts.next().map(|number| number.parse::<i64>().ok().filter(|number| *number > 0));
-        match (number, parts.next()) {
-            (None, _) => Some((system, kind, None)),
-            (Some(Some(number)), None) => Some((system, kind, Some(number))),
-            _ => None,
-        }
+        let mut parts = self.0.splitn(3, '/');
+        let (system, kind) = (parts.next()?.parse().ok()?, parts.next()?);
+        let number = match kind {
+            "snapshot" => None,
+            _ => Some(parts.next()?.parse::<i64>().ok().filter(|number| *number > 0)?),
+        };
+        Some((system, kind, number))
     }
 
     /// A mark as it was read from disk, ours or not.
@@ -179,7 +187,14 @@ mod tests {
         let system = SystemId::random();
         let volume = Mark::volume(&system, VolumeId(7));
         assert_eq!(volume.parts(), Some((system.clone(), "volume", Some(7))));
-        assert_eq!(Mark::snapshot(&system).parts(), Some((system.clone(), "snapshot", None)));
+        let name = Name::new("50 %, now/then: ü").unwrap();
+        let snapshot = Mark::snapshot(&system, &name);
+        assert_eq!(snapshot.parts(), Some((system.clone(), "snapshot", None)));
+        assert_eq!((snapshot.snapshot_name(&system), volume.snapshot_name(&system)), (Some(name), None));
+        assert_eq!(snapshot.snapshot_name(&SystemId::random()), None);
+        for bad in ["", "/", "/snapshot", "/snapshot/", "/snapshot/%2", "/snapshots/a"] {
+            assert_eq!(Mark::read(format!("{system}{bad}")).snapshot_name(&system), None, "{bad}");
+        }
         for bad in ["", "x", "x/pool/1", &format!("{system}/pool/0"), &format!("{system}/pool/1/2")] {
             assert_eq!(Mark::read(bad).parts(), None, "{bad}");
         }

@@ -8,7 +8,7 @@ use vsnap::{
         fake::{FakeDataset, FakePool, FakeSnapshot, FileKind, World},
     },
     types::{
-        Epoch, Name, PoolId, SnapshotId, VolumeId,
+        Epoch, Name, PoolId, SnapshotId, SystemId, VolumeId,
         ids::Mark,
         names::to_property,
         selection::Selection,
@@ -118,7 +118,7 @@ impl Appliance {
                 let real = &pool.datasets[dataset.as_str()];
                 assert_eq!(real.mark, Some(Mark::volume(&system, volume.id)), "{when}: {dataset}");
                 view.check_dataset(volume, real);
-                view.check_snapshots(volume, real, &Mark::snapshot(&system));
+                view.check_snapshots(volume, real, &system);
             }
         }
         view.check_files();
@@ -194,12 +194,12 @@ impl View<'_> {
         volume.volume_type.dataset(volume.pool, volume.id).unwrap().snapshot(snapshot.id).to_string()
     }
 
-    fn check_snapshots(&self, volume: &Volume, real: &FakeDataset, mark: &Mark) {
+    fn check_snapshots(&self, volume: &Volume, real: &FakeDataset, system: &SystemId) {
         let when = format!("{}: volume {}", self.when, volume.id);
         let ours: BTreeMap<String, &FakeSnapshot> = real
             .snapshots
             .iter()
-            .filter(|snapshot| snapshot.mark.as_ref() == Some(mark))
+            .filter(|snapshot| snapshot.mark.as_ref().is_some_and(|mark| mark.snapshot_name(system).is_some()))
             .map(|snapshot| (snapshot.name.clone(), snapshot))
             .collect();
         let rows: Vec<&Snapshot> = self.snapshots.iter().filter(|row| row.volume == volume.id).collect();
@@ -207,14 +207,14 @@ impl View<'_> {
         assert_eq!(names, ours.keys().cloned().collect(), "{when}: rows and snapshots differ");
         assert!(rows.is_sorted_by_key(|row| ours[&format!("snap{}", row.id)].transaction), "{when}: order");
         for row in rows {
-            self.check_snapshot(row, ours[&format!("snap{}", row.id)]);
+            self.check_snapshot(row, ours[&format!("snap{}", row.id)], system);
         }
     }
 
-    fn check_snapshot(&self, row: &Snapshot, real: &FakeSnapshot) {
+    fn check_snapshot(&self, row: &Snapshot, real: &FakeSnapshot, system: &SystemId) {
         let when = format!("{}: snapshot {}", self.when, row.id);
         assert_eq!(row.guid, real.guid, "{when}");
-        assert_eq!(real.notes["vsnap:name"], to_property(row.name.as_str()), "{when}");
+        assert_eq!(real.mark, Some(Mark::snapshot(system, &row.name)), "{when}");
         let expires = row.retention.expires.map_or_else(String::new, |time| time.to_string());
         // A new one that is kept for ever has neither.
         let note = |key: &str| real.notes.get(key).map_or("", String::as_str);

@@ -16,7 +16,7 @@ use crate::{
 };
 
 fn mark() -> Mark {
-    Mark::read("0123456789abcdef0123456789abcdef/snapshot")
+    Mark::read("0123456789abcdef0123456789abcdef/snapshot/a name")
 }
 
 /// Takes snapshot `number` of a dataset.

@@ -247,8 +247,7 @@ impl Engine {
             points: Vec::new(),
             numbers: BTreeMap::new(),
         };
-        let ours = Some(self.snapshot_mark());
-        for facts in self.zfs.snapshots(&source.dataset)?.iter().filter(|facts| facts.mark == ours) {
+        for facts in self.zfs.snapshots(&source.dataset)?.iter().filter(|facts| self.is_own_snapshot(facts)) {
             if let Some(number) = number_in(&facts.name) {
                 let (guid, transaction) = (facts.guid, facts.transaction);
                 source.points.push(Point { guid, transaction, is_bookmark: false });
