@@ -29,10 +29,13 @@ fn target(bed: &Bed) -> String {
     bed.get("/api/target").ok()["targets"][0]["wwn"].as_str().unwrap().to_owned()
 }
 
+/// What takes from the initiator all that it remembers of targets: a login to a portal that is gone takes two minutes.
+const FORGET: &str = "rm -rf /var/lib/iscsi/nodes/* /var/lib/iscsi/send_targets/*";
+
 /// Becomes the initiator with this name, with the CHAP settings that are given as `name = value` lines.
 pub fn become_initiator(bed: &Bed, iqn: &str, chap: &str) {
     bed.shell(&format!(
-        "iscsiadm -m node -u >/dev/null 2>&1; rm -rf /etc/iscsi/nodes/* /etc/iscsi/send_targets/*; \
+        "iscsiadm -m node -u >/dev/null 2>&1; {FORGET}; \
          echo InitiatorName={iqn} > /etc/iscsi/initiatorname.iscsi; \
          printf '%b' 'node.startup = manual\\nnode.session.timeo.replacement_timeout = 20\\n{chap}' \
          > /etc/iscsi/iscsid.conf; systemctl reset-failed iscsid; systemctl restart iscsid"
@@ -47,7 +50,7 @@ pub fn log_in(bed: &Bed) -> bool {
 }
 
 pub fn log_out(bed: &Bed) {
-    bed.try_shell("iscsiadm -m node -u; rm -rf /etc/iscsi/nodes/* /etc/iscsi/send_targets/*");
+    bed.try_shell(&format!("iscsiadm -m node -u; {FORGET}"));
 }
 
 /// The initiator's device of a LUN, once it is there.
