@@ -71,9 +71,11 @@ pub(super) fn is_open_elsewhere(detail: &str) -> bool {
 }
 
 /// Whether ZFS could not open a disk that it had found before. A disk that it opened and then found faulty is another
-/// matter: "use 'zpool clear' to restore a faulted device".
+/// matter: "use 'zpool clear' to restore a faulted device". It has two ways to say it, for a device that is not there and
+/// for a path that leads nowhere; a pool that is not there is "no such pool" to it.
 pub(super) fn is_unavailable(detail: &str) -> bool {
     detail.contains("one or more devices is currently unavailable")
+        || detail.contains("no such pool or dataset")
         || detail.contains("remains in faulted state") && detail.contains("no longer present")
 }
 
@@ -177,6 +179,7 @@ mod tests {
 
     #[rstest]
     #[case("cannot create 'vpool1': one or more devices is currently unavailable", true)]
+    #[case("cannot create 'vpool12': no such pool or dataset", true)]
     #[case(
         "warning: device '/dev/a' onlined, but remains in faulted state use 'zpool replace' to replace devices that \
          are no longer present",
