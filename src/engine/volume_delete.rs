@@ -7,7 +7,6 @@ use super::{
     exports::Export,
     locks::Key,
     operation::Operation,
-    pool::zpool_name,
     snapshot::snapshot_list,
     volume::{dataset_name, volume_list},
 };
@@ -72,7 +71,7 @@ impl Engine {
             )));
         }
         let Some(dataset) = row.volume_type.dataset(row.pool, id) else { return Ok(()) };
-        self.require_only_ours(row, &dataset, &self.zfs.snapshots(&dataset)?)
+        self.require_only_ours(&dataset, &self.zfs.snapshots(&dataset)?)
     }
 
     /// Fails when one of the snapshots is locked.
@@ -91,7 +90,7 @@ impl Engine {
     }
 
     /// We destroy only what is ours, and nothing of it when something of others hangs on the rest.
-    fn require_only_ours(&self, row: &VolumeRow, dataset: &DatasetName, snapshots: &[SnapshotFacts]) -> Result<()> {
+    fn require_only_ours(&self, dataset: &DatasetName, snapshots: &[SnapshotFacts]) -> Result<()> {
         let mut strangers: Vec<String> = Vec::new();
         for facts in snapshots {
             if !self.is_own_snapshot(facts) {
@@ -101,9 +100,7 @@ impl Engine {
             let holds = facts.holds.iter().filter(|tag| *tag != LOCK_TAG);
             strangers.extend(holds.map(|tag| format!("the hold {tag:?} of {}", facts.name)));
         }
-        let below = format!("{dataset}/");
-        let datasets = self.zfs.datasets(&zpool_name(row.pool))?.into_iter().map(|facts| facts.name);
-        strangers.extend(datasets.filter(|name| name.starts_with(&below)));
+        strangers.extend(self.zfs.descendants(dataset)?);
         if strangers.is_empty() {
             return Ok(());
         }
@@ -133,7 +130,7 @@ impl Engine {
         let Some(facts) = self.zfs.dataset(&name)? else { return Ok(()) };
         self.require_own_dataset(row.id, &facts)?;
         let snapshots = self.zfs.snapshots(&name)?;
-        self.require_only_ours(row, &name, &snapshots)?;
+        self.require_only_ours(&name, &snapshots)?;
         self.end_share_of(row.id)?;
         self.zfs.unmount_dataset(&name)?;
         self.destroy_all_snapshots(id, &name, &snapshots)?;

@@ -109,6 +109,7 @@ fn datasets_that_are_not_there_are_missing_and_nothing_else() {
     // Of a pool that is not there nothing can be said.
     fails(system.zfs.dataset(&name), Kind::Missing);
     fails(system.zfs.datasets(&pool), Kind::Missing);
+    fails(system.zfs.descendants(&name), Kind::Missing);
     fails(system.zfs.numbers(&pool, std::slice::from_ref(&name)), Kind::Missing);
     fails(system.zfs.marks(std::slice::from_ref(&name)), Kind::Missing);
     fails(system.zfs.snapshots_named(&[name.snapshot(SnapshotId(1))]), Kind::Missing);
@@ -117,6 +118,7 @@ fn datasets_that_are_not_there_are_missing_and_nothing_else() {
     System::with_small_pool(|system| {
         assert_eq!(system.zfs.dataset(&name).unwrap(), None);
         assert_eq!(system.zfs.datasets(&pool).unwrap(), []);
+        assert_eq!(system.zfs.descendants(&name).unwrap(), [""; 0]);
         assert!(system.zfs.marks(std::slice::from_ref(&name)).unwrap().is_empty());
         assert_eq!(system.zfs.snapshots_named(&[name.snapshot(SnapshotId(1))]).unwrap(), []);
         assert!(system.zfs.numbers(&pool, std::slice::from_ref(&name)).unwrap().is_empty());
@@ -147,7 +149,14 @@ fn all_datasets_of_a_pool_are_listed() {
         assert_eq!(system.zfs.marks(&names[..1]).unwrap(), [(names[0].clone(), Some(volume_mark(&names[0])))].into());
         assert!(numbers.values().all(|numbers| numbers.available > 1 << 20 && numbers.used > 0));
 
+        assert_eq!(system.zfs.descendants(&names[0]).unwrap(), [""; 0]);
         if system.is_real() {
+            let inside = ["below", "below/deep"].map(|path| format!("{}/{path}", names[0]));
+            inside.iter().for_each(|name| system.run(&["zfs", "create", "-u", name]));
+            let mut found = system.zfs.descendants(&names[0]).unwrap();
+            found.sort();
+            assert_eq!(found, inside);
+            system.run(&["zfs", "destroy", "-r", &inside[0]]);
             let stranger = format!("{}/some one's", system.name()).replace('\'', "");
             let below = format!("{stranger}/below");
             system.run(&["zfs", "create", "-o", "other:thing=x", "-u", &stranger]);

@@ -150,6 +150,14 @@ impl Datasets for FakeOs {
         Ok(pool.datasets.keys().filter_map(|name| pool.dataset_facts(name)).collect())
     }
 
+    fn descendants(&self, name: &DatasetName) -> Result<Vec<String>> {
+        self.check_refusal("descendants")?;
+        let world = self.world();
+        let below = format!("{name}/");
+        let names = world.open_pool(name.as_str())?.datasets.keys();
+        Ok(names.filter(|name| name.starts_with(&below)).cloned().collect())
+    }
+
     fn numbers(&self, pool: &ZpoolName, names: &[DatasetName]) -> Result<BTreeMap<DatasetName, VolumeNumbers>> {
         self.check_refusal("numbers")?;
         let world = self.world();

@@ -63,6 +63,11 @@ impl Datasets for OpenZfs {
         records.iter().map(|record| facts(record, &mounts)).collect()
     }
 
+    fn descendants(&self, name: &DatasetName) -> Result<Vec<String>> {
+        let below = self.read(pool(name), program::DESCENDANTS, &[name.as_str()])?;
+        Ok(below.into_iter().map(|record| record.name).collect())
+    }
+
     fn numbers(&self, pool: &ZpoolName, names: &[DatasetName]) -> Result<BTreeMap<DatasetName, VolumeNumbers>> {
         // A program may name nothing of another pool.
         let inside = names.iter().filter(|name| self::pool(name) == pool.as_str());

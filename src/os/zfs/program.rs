@@ -68,7 +68,9 @@ return table.concat(lines, "\n")
 pub(super) const DESCENDANTS: &str = r#"
 local parents = {}
 for name in pairs(names) do
-    parents[#parents + 1] = name
+    if zfs.exists(name) then
+        parents[#parents + 1] = name
+    end
 end
 while #parents > 0 do
     local parent = table.remove(parents)
