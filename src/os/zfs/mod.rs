@@ -1,8 +1,9 @@
 //! OpenZFS 2.3 or newer: [`OpenZfs`] is the real [`Zfs`].
 //!
 //! Reading goes through the JSON that `zpool` and `zfs` print, writing through their argv ([`pool`] has the flags and
-//! their reasons, so has `dataset`), and what can be answered without starting a process is read from
-//! `/proc/spl/kstat/zfs` or asked of the kernel module: by an ioctl (`objset`), or of libzfs_core through `libzetta` (`program`, `snapshot`). Of `libzetta` only `ZfsLzc` is used: its parsers of `zpool status` and `zpool get`
+//! their reasons), and what can be done without starting a process is read from `/proc/spl/kstat/zfs` or asked of the
+//! kernel module: by an ioctl (`objset`), of libzfs_core (`creation`, `program`, `snapshot`), or by mount(2) (`mounting`).
+//! Of `libzetta` only `ZfsLzc` is used: its parsers of `zpool status` and `zpool get`
 //! make pools vanish that are expanding, suspended or have a removed disk, and its `destroy` says Ok on failure
 //! (`clippy.toml` bans them).
 
