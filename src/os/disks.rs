@@ -34,7 +34,6 @@ pub struct Disks {
     wipefs: Tool,
     blockdev: Tool,
     zpool: Tool,
-    zdb: Tool,
     allow_loop_devices: bool,
 }
 
@@ -48,7 +47,6 @@ impl Disks {
             wipefs: Tool::find("wipefs", "util-linux")?,
             blockdev: Tool::find("blockdev", "util-linux")?,
             zpool: Tool::find("zpool", "zfsutils-linux")?,
-            zdb: Tool::find("zdb", "zfsutils-linux")?,
             allow_loop_devices,
         })
     }

@@ -19,6 +19,7 @@ pub mod network;
 pub mod network_rules;
 pub mod nfs;
 mod nfs_cache;
+mod nvlist;
 pub mod pam;
 pub mod peers;
 pub mod process;

@@ -2,10 +2,15 @@ use std::collections::BTreeSet;
 
 use vsnap::{
     os::{Kind, LabelOwner},
-    types::{PoolId, disk::DiskUse, names::ZpoolName, pool::VdevLayout},
+    types::{
+        PoolId,
+        disk::DiskUse,
+        names::ZpoolName,
+        pool::{VdevLayout, VdevRole},
+    },
 };
 
-use crate::system::{System, fails};
+use crate::system::{System, fails, plan};
 
 #[test]
 fn every_disk_has_an_identity_of_its_own() {
@@ -51,6 +56,20 @@ fn only_the_owners_label_is_cleared() {
         }
         let seen = system.machine.disks().unwrap();
         assert!(disks.iter().all(|disk| seen.contains(disk)), "they are listed as unused again");
+    });
+}
+
+/// The label of a cache disk names no pool; what ZFS writes behind it does.
+#[test]
+fn a_cache_is_cleared_of_its_own_pool_only() {
+    System::with_pool(|system, _| {
+        let guid = system.zfs.pool(&system.name()).unwrap().unwrap().guid;
+        let disks = system.unused(1);
+        system.zfs.add_vdevs(&system.name(), &[plan(VdevRole::Cache, VdevLayout::Stripe, &disks)], false).unwrap();
+        system.zfs.destroy_pool(&system.name()).unwrap();
+        fails(system.machine.release_disk(&disks[0].path, &system.owner(Some(guid ^ 1))), Kind::Denied);
+        system.machine.release_disk(&disks[0].path, &system.owner(Some(guid))).unwrap();
+        assert_eq!(system.machine.probe_disk(&disks[0].path).unwrap(), DiskUse::Unused);
     });
 }
 

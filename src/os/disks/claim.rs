@@ -128,7 +128,7 @@ impl Disks {
             });
         }
         // Labels that were written over in part: blkid does not see them any more, but ZFS would refuse the disk.
-        if self.labels(&device.node)?.found {
+        if Labels::of(&device.node)?.found {
             return Ok(DiskUse::Signature("zfs_member".to_owned()));
         }
         Ok(DiskUse::Unused)
@@ -173,7 +173,7 @@ impl Disks {
         let partitions = device.partitions()?;
         match (content.signature.as_deref(), content.table.as_deref()) {
             (None | Some("zfs_member"), None) if partitions.is_empty() => {
-                let labels = self.labels(&device.node)?;
+                let labels = Labels::of(&device.node)?;
                 if !labels.found && content.signature.is_none() {
                     return Ok(None);
                 }
@@ -213,7 +213,7 @@ impl Disks {
         if let Some(signature) = content.signature.as_deref().filter(|signature| *signature != "zfs_member") {
             return Err(refuse(&format!("its partition holds {signature}")));
         }
-        let labels = self.labels(node)?;
+        let labels = Labels::of(node)?;
         // Without a label it is the leftover of a create that was cut off, which has the name that ZFS gives.
         let by_zfs = content.partition_type.as_deref() == Some(ZFS_PARTITION)
             && content.partition_name.as_deref().is_some_and(|name| name.starts_with("zfs-"));
@@ -226,8 +226,8 @@ impl Disks {
     /// Checks a partition that the kernel still knows, of a table that is gone: empty, or with the owner's label.
     fn check_remains(&self, node: &str, owner: &LabelOwner) -> Result<Vec<String>, Refusal> {
         match self.content(node)?.map(|content| content.signature) {
-            Some(None) => self.check_labels(&self.labels(node)?, owner, node),
-            Some(Some(signature)) if signature == "zfs_member" => self.check_labels(&self.labels(node)?, owner, node),
+            Some(None) => self.check_labels(&Labels::of(node)?, owner, node),
+            Some(Some(signature)) if signature == "zfs_member" => self.check_labels(&Labels::of(node)?, owner, node),
             _ => Err(refuse("its partition holds something else")),
         }
     }
@@ -252,13 +252,6 @@ impl Disks {
             Some(8) => Ok(None),
             _ => Err(output.failure(action, |_| Kind::Other)),
         }
-    }
-
-    fn labels(&self, node: &str) -> Result<Labels> {
-        let command = self.zdb.command(["-l", node]);
-        let action = command.to_string();
-        let output = command.run()?;
-        Labels::read(&output).ok_or_else(|| output.failure(action, |_| Kind::Other))
     }
 }
 

@@ -1,11 +1,31 @@
-//! Whose ZFS labels are on a device: `zdb -l`.
+//! Whose ZFS labels are on a device, read from it as ZFS does (`vdev_impl.h` and `vdev_label.c` of OpenZFS, which calls
+//! this the on-disk format).
 //!
-//! A data or log disk's label names its pool and the pool's guid. That of a spare or a cache disk does not; the
-//! header of a cache that has been written to has the guid.
+//! There are four labels, two at each end. A data or log disk's label names its pool and the pool's guid. That of a
+//! spare or a cache disk does not; the header of a cache that has been written to has the guid.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{self, Seek, SeekFrom},
+    os::{fd::AsRawFd, unix::fs::FileExt, unix::fs::FileTypeExt},
+};
 
-use crate::os::{LabelOwner, command::Output};
+use crate::os::{Error, LabelOwner, Result, nvlist};
+
+const LABEL_BYTES: u64 = 256 << 10;
+const LABELS: u64 = 4;
+/// Where in a label its list is, after room for other boot loaders, and how long it can be.
+const LIST: u64 = 16 << 10;
+const LIST_BYTES: usize = 112 << 10;
+/// First byte of a list as labels have it: XDR.
+const XDR: u8 = 1;
+/// State of a label of a cache disk (`pool_state_t`).
+const CACHE: u64 = 4;
+/// Where a cache disk has its header: after two labels and room for a boot loader.
+const CACHE_HEADER: u64 = 4 << 20;
+/// What that begins with; its third number is the pool's guid.
+const CACHE_MAGIC: u64 = 0x5a46_5343_4143_4845;
 
 /// What the labels of a device say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,30 +37,26 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// From the output of `zdb -l`; `None` when it could not look.
-    pub(super) fn read(output: &Output) -> Option<Self> {
-        let text = output.text();
-        // Its exit code is 2 also when a clearing was cut off that had got no further than the first of the four labels.
-        let remains = output.code == Some(2) && text.lines().any(|line| line.starts_with("LABEL "));
-        let mut labels = Labels { found: output.succeeded() || remains, ..Labels::default() };
-        if !labels.found {
-            // Its words for each of the four places when there is no label in it.
-            let nothing = |line: &str| line.starts_with("failed to unpack label");
-            let lines = text.lines().chain(output.stderr.lines()).filter(|line| !line.trim().is_empty());
-            return (output.code == Some(2) && lines.clone().count() > 0 && { lines }.all(nothing)).then_some(labels);
+    /// Reads those that are on a device itself, not what the kernel remembers of it.
+    pub(super) fn of(node: &str) -> Result<Self> {
+        read(node).map_err(|error| Error::io(format!("reading ZFS labels from {node}"), &error))
+    }
+
+    fn add(&mut self, packed: &mut [u8], device: &File) -> io::Result<()> {
+        if packed.first() != Some(&XDR) {
+            return Ok(());
         }
-        for line in text.lines() {
-            // Deeper lines belong to the vdev tree.
-            let Some((key, value)) = line.strip_prefix("    ").and_then(|line| line.split_once(": ")) else { continue };
-            match key {
-                "name" => {
-                    labels.names.insert(value.trim_matches('\'').to_owned());
-                }
-                "pool_guid" => labels.guids.extend(value.parse::<u64>()),
-                _ => {}
-            }
+        // What can't be unpacked is no label.
+        let Ok(list) = nvlist::unpack(packed) else { return Ok(()) };
+        self.found = true;
+        self.names.extend(list.lookup_string("name").ok().and_then(|name| name.into_string().ok()));
+        self.guids.extend(list.lookup_uint64("pool_guid"));
+        if list.lookup_uint64("state").is_ok_and(|state| state == CACHE) {
+            let mut header = [0; 24];
+            device.read_exact_at(&mut header, CACHE_HEADER)?;
+            self.guids.extend(guid_in_cache(&header));
         }
-        Some(labels)
+        Ok(())
     }
 
     /// Why these labels are not `owner`'s; `None` when nothing contradicts it.
@@ -56,64 +72,156 @@ impl Labels {
     }
 }
 
+fn read(node: &str) -> io::Result<Labels> {
+    let mut device = File::open(node)?;
+    forget_cached(&device)?;
+    let size = device.seek(SeekFrom::End(0))? / LABEL_BYTES * LABEL_BYTES;
+    let mut labels = Labels::default();
+    if size < LABELS * LABEL_BYTES {
+        return Ok(labels);
+    }
+    let mut packed = vec![0; LIST_BYTES];
+    for start in [0, LABEL_BYTES, size - 2 * LABEL_BYTES, size - LABEL_BYTES] {
+        device.read_exact_at(&mut packed, start + LIST)?;
+        labels.add(&mut packed, &device)?;
+    }
+    Ok(labels)
+}
+
+/// ZFS writes past the cache through which this reads, in which an old label may be.
+#[allow(unsafe_code, reason = "there is no other way to this ioctl")]
+fn forget_cached(device: &File) -> io::Result<()> {
+    /// `BLKFLSBUF` of `linux/fs.h`.
+    const FLUSH: nix::libc::Ioctl = 0x1261;
+    if !device.metadata()?.file_type().is_block_device() {
+        return Ok(());
+    }
+    // SAFETY: it takes no memory of ours.
+    nix::errno::Errno::result(unsafe { nix::libc::ioctl(device.as_raw_fd(), FLUSH, 0) })?;
+    Ok(())
+}
+
+fn guid_in_cache(header: &[u8; 24]) -> Option<u64> {
+    let number = |at: usize| header.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes);
+    match number(0)? {
+        CACHE_MAGIC => number(16),
+        // Made by a machine of the other byte order.
+        magic if magic.swap_bytes() == CACHE_MAGIC => number(16).map(u64::swap_bytes),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::ffi::CStr;
+
+    use nvpair::NvList;
+    use tempfile::NamedTempFile;
+
     use super::*;
     use crate::types::{PoolId, names::ZpoolName};
 
-    fn output(code: i32, text: &str) -> Output {
-        Output { code: Some(code), stdout: text.as_bytes().to_vec(), stderr: String::new() }
-    }
+    /// No whole number of labels: those at the end are not at the very end.
+    const SIZE: u64 = (16 << 20) + 4096;
+    const STARTS: [u64; 4] = [0, 256 << 10, (16 << 20) - (512 << 10), (16 << 20) - (256 << 10)];
 
     fn owner(guid: Option<u64>) -> LabelOwner {
         LabelOwner { name: ZpoolName::of(PoolId(1)), guid }
     }
 
-    const DATA: &str = "------------------------------------\nLABEL 0 \n------------------------------------\n    \
-                        version: 5000\n    name: 'vpool1'\n    state: 2\n    pool_guid: 14\n    vdev_tree:\n        \
-                        type: 'raidz'\n        name: 'x'\n    labels = 0 1 2 3 \n";
-    const CACHE: &str = "LABEL 0 \n    version: 5000\n    state: 4\n    guid: 97\n    labels = 0 1 2 3 \nL2ARC device \
-                         header\n    magic: 6504978260106102853\n    pool_guid: 14\n";
-    const SPARE: &str = "LABEL 0 \n    version: 5000\n    state: 3\n    guid: 184\n    labels = 0 1 2 3 \n";
-    const NONE: &str = "failed to unpack label 0\nfailed to unpack label 1\nfailed to unpack label 2\nfailed to unpack \
-                        label 3\n";
+    #[allow(unsafe_code, reason = "the crate nvpair writes no 64 bits")]
+    fn add(list: &mut NvList, name: &CStr, value: u64) {
+        // SAFETY: it is a list, and a string that ends.
+        assert_eq!(unsafe { nvpair_sys::nvlist_add_uint64(list.as_mut_ptr(), name.as_ptr(), value) }, 0);
+    }
+
+    fn list(state: u64, pool: Option<(&str, u64)>) -> NvList {
+        let mut list = NvList::new_unique_names();
+        add(&mut list, c"version", 5000);
+        if let Some((name, guid)) = pool {
+            list.insert("name", name).unwrap();
+            add(&mut list, c"pool_guid", guid);
+        }
+        add(&mut list, c"state", state);
+        add(&mut list, c"guid", 97);
+        list
+    }
+
+    #[allow(unsafe_code, reason = "the crate nvpair can't pack")]
+    fn pack(list: &NvList) -> Vec<u8> {
+        let (mut packed, mut size) = (std::ptr::null_mut(), 0);
+        // SAFETY: libnvpair reads the list, allocates the text and says how long it is; the text is copied and leaked.
+        unsafe {
+            assert_eq!(
+                nvpair_sys::nvlist_pack(list.as_ptr().cast_mut(), &mut packed, &mut size, nvpair_sys::NV_ENCODE_XDR, 0),
+                0
+            );
+            std::slice::from_raw_parts(packed.cast::<u8>(), usize::try_from(size).unwrap()).to_vec()
+        }
+    }
+
+    /// A device with this label in these of the four places.
+    fn device(list: &NvList, places: &[usize]) -> NamedTempFile {
+        let device = NamedTempFile::new().unwrap();
+        device.as_file().set_len(SIZE).unwrap();
+        let packed = pack(list);
+        for place in places {
+            device.as_file().write_all_at(&packed, STARTS[*place] + (16 << 10)).unwrap();
+        }
+        device
+    }
+
+    fn labels(device: &NamedTempFile) -> Labels {
+        Labels::of(device.path().to_str().unwrap()).unwrap()
+    }
 
     #[test]
     fn the_guid_decides_when_it_is_known() {
-        for text in [DATA, CACHE] {
-            let labels = Labels::read(&output(0, text)).unwrap();
+        let data = device(&list(0, Some(("vpool1", 14))), &[0, 1, 2, 3]);
+        let cache = device(&list(CACHE, None), &[0, 1, 2, 3]);
+        let header = [CACHE_MAGIC, 1, 14].map(u64::to_ne_bytes).concat();
+        cache.as_file().write_all_at(&header, CACHE_HEADER).unwrap();
+        let foreign = device(&list(CACHE, None), &[0]);
+        let header = [CACHE_MAGIC, 1, 14].map(|number| number.swap_bytes().to_ne_bytes()).concat();
+        foreign.as_file().write_all_at(&header, CACHE_HEADER).unwrap();
+        for labels in [&data, &cache, &foreign].map(labels) {
             assert!(labels.found);
             assert_eq!(labels.contradiction(&owner(Some(14))), None);
             assert!(labels.contradiction(&owner(Some(15))).unwrap().contains("14"));
         }
-        let renamed = Labels::read(&output(0, &DATA.replace("vpool1", "tank"))).unwrap();
+        assert_eq!(labels(&data).contradiction(&owner(None)), None);
+        let renamed = labels(&device(&list(0, Some(("tank", 14))), &[0, 1, 2, 3]));
         assert_eq!(renamed.contradiction(&owner(Some(14))), None);
         assert!(renamed.contradiction(&owner(None)).unwrap().contains("tank"));
-        assert_eq!(Labels::read(&output(0, DATA)).unwrap().contradiction(&owner(None)), None);
     }
 
     #[test]
     fn a_spare_names_no_pool() {
-        let labels = Labels::read(&output(0, SPARE)).unwrap();
+        let labels = labels(&device(&list(3, None), &[0, 1, 2, 3]));
         assert!(labels.found);
         assert_eq!(labels.contradiction(&owner(Some(14))), None);
     }
 
     #[test]
     fn a_clearing_that_was_cut_off_leaves_labels() {
-        let rest =
-            format!("failed to unpack label 0\nfailed to unpack label 1\n{}", DATA.replace("LABEL 0", "LABEL 2"));
-        let labels = Labels::read(&output(2, &rest)).unwrap();
-        assert!(labels.found);
-        assert_eq!(labels.contradiction(&owner(Some(14))), None);
-        assert!(labels.contradiction(&owner(Some(15))).is_some());
+        for place in 0..4 {
+            let labels = labels(&device(&list(2, Some(("vpool1", 14))), &[place]));
+            assert!(labels.found, "{place}");
+            assert_eq!(labels.contradiction(&owner(Some(14))), None);
+            assert!(labels.contradiction(&owner(Some(15))).is_some());
+        }
     }
 
     #[test]
     fn no_label_is_not_the_same_as_no_answer() {
-        assert_eq!(Labels::read(&output(2, NONE)), Some(Labels::default()));
-        assert_eq!(Labels::read(&output(2, "cannot open '/dev/sda': No such device")), None);
-        assert_eq!(Labels::read(&output(2, "failed to read label 0\n")), None);
-        assert_eq!(Labels::read(&output(1, "")), None);
+        let nothing = device(&list(0, None), &[]);
+        assert_eq!(labels(&nothing), Labels::default());
+        // Begins like one.
+        nothing.as_file().write_all_at(&[XDR; 4096], 16 << 10).unwrap();
+        assert_eq!(labels(&nothing), Labels::default());
+        let small = NamedTempFile::new().unwrap();
+        small.as_file().set_len(512 << 10).unwrap();
+        assert_eq!(labels(&small), Labels::default());
+        assert!(Labels::of("/dev/nowhere").is_err());
     }
 }

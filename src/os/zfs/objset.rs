@@ -7,7 +7,6 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use foreign_types::ForeignType;
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open},
@@ -20,7 +19,7 @@ use super::{
     program::{Record, escape},
     property,
 };
-use crate::os::{Error, Kind, Result};
+use crate::os::{Error, Kind, Result, nvlist};
 
 /// `('Z' << 8) + 0x12`.
 const OBJSET_STATS: nix::libc::Ioctl = 0x5a12;
@@ -70,7 +69,7 @@ impl Device {
                 usize::try_from(u64::from_ne_bytes(bytes)).unwrap_or(usize::MAX)
             };
             match outcome {
-                Ok(()) => return unpack(answer.get_mut(..size(&command)).unwrap_or(&mut [])).map(Some),
+                Ok(()) => return nvlist::unpack(answer.get_mut(..size(&command)).unwrap_or(&mut [])).map(Some),
                 Err(Errno::ENOENT) => return Ok(None),
                 Err(Errno::ENOMEM) if (answer.len()..16 << 20).contains(&size(&command)) => {
                     answer = vec![0; size(&command) * 2];
@@ -86,18 +85,6 @@ impl Device {
         // `_answer` with its size; both are borrowed until the call returns.
         Errno::result(unsafe { nix::libc::ioctl(self.0.as_raw_fd(), OBJSET_STATS, command.as_mut_ptr()) }).map(drop)
     }
-}
-
-#[allow(unsafe_code, reason = "the crate nvpair can't unpack")]
-fn unpack(packed: &mut [u8]) -> std::io::Result<NvList> {
-    let mut list = std::ptr::null_mut();
-    // SAFETY: libnvpair reads `packed` and no more than its length, and allocates the list.
-    let failure = unsafe { nvpair_sys::nvlist_unpack(packed.as_mut_ptr().cast(), packed.len() as u64, &mut list, 0) };
-    if failure != 0 || list.is_null() {
-        return Err(std::io::Error::from_raw_os_error(failure));
-    }
-    // SAFETY: it is a list, and nobody else's.
-    Ok(unsafe { NvList::from_ptr(list) })
 }
 
 /// A property's value and, when it was set somewhere, where.
@@ -210,6 +197,6 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_an_error() {
-        assert!(unpack(&mut []).is_err() && unpack(&mut [0; 64]).is_err());
+        assert!(nvlist::unpack(&mut []).is_err() && nvlist::unpack(&mut [0; 64]).is_err());
     }
 }
