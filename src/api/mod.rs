@@ -20,6 +20,7 @@ mod edge;
 pub mod error;
 mod host;
 mod host_request;
+mod listeners;
 mod lookup;
 mod network;
 pub mod openapi;

@@ -1,10 +1,10 @@
 //! Listeners, their limits, and how they stop.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     future::{Ready, ready},
     io,
-    net::{IpAddr, SocketAddr, TcpListener},
-    os::fd::AsRawFd,
+    net::{SocketAddr, TcpListener},
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -17,15 +17,19 @@ use axum_server::{
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 use tokio::{
     net::{TcpStream, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinSet,
+    runtime,
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
 };
 use tower::Service;
 
-use super::{auth::Origin, socket::LocalSocket};
+use super::{
+    auth::Origin,
+    listeners::{self, Place},
+    socket::LocalSocket,
+};
 use crate::config::Config;
 
 /// Connections at a time over the network; more are closed at once.
@@ -66,77 +70,120 @@ pub struct Listeners {
 impl Listeners {
     /// Binds every address of `config.listen` and `config.socket`.
     pub fn bind(config: &Config) -> Result<Self, Error> {
-        let at = |place: String| move |error| Error::Listen { place, error };
-        let network = config.listen.iter().map(|address| {
-            // A separate IPv4 listener on the same port leaves only IPv6 to this one.
-            let split = config.listen.iter().any(|other| other.is_ipv4() && other.port() == address.port());
-            bind(*address, split).map_err(at(address.to_string()))
-        });
-        let network = network.collect::<Result<_, _>>()?;
-        let (socket, local) = LocalSocket::bind(&config.socket).map_err(at(config.socket.display().to_string()))?;
+        let network = listeners::bind_all(&config.listen, &None)
+            .map_err(|(address, error)| Error::Listen { place: address.to_string(), error })?;
+        let (socket, local) = LocalSocket::bind(&config.socket)
+            .map_err(|error| Error::Listen { place: config.socket.display().to_string(), error })?;
         Ok(Listeners { network, socket, local })
     }
-}
-
-fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
-    match open(address, only_v6) {
-        // IPv6 is switched off in this kernel: "all addresses" then means all of IPv4.
-        Err(error)
-            if address.is_ipv6()
-                && address.ip().is_unspecified()
-                && matches!(error.raw_os_error(), Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL)) =>
-        {
-            let fallback = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), address.port());
-            tracing::warn!(%address, %fallback, "IPv6 is not available");
-            open(fallback, false)
-        }
-        result => result,
-    }
-}
-
-fn open(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
-    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket::socket(family, SockType::Stream, flags, None)?;
-    socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    if address.is_ipv6() {
-        // Said outright, because a sysctl changes the default.
-        socket::setsockopt(&fd, sockopt::Ipv6V6Only, &only_v6)?;
-    }
-    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
-    socket::listen(&fd, socket::Backlog::new(1024)?)?;
-    Ok(TcpListener::from(fd))
 }
 
 /// The API, being served.
 pub struct Running {
     addresses: Vec<SocketAddr>,
-    network: Handle<SocketAddr>,
+    network: Arc<Mutex<Network>>,
     local: Handle<std::os::unix::net::SocketAddr>,
-    tasks: JoinSet<io::Result<()>>,
+    local_task: JoinHandle<()>,
+    failures: mpsc::UnboundedReceiver<io::Error>,
     /// Its file is removed when the last connection is gone.
     socket: LocalSocket,
+}
+
+/// The API over the network.
+struct Network {
+    /// Those of the configuration, with the ports that were chosen where it says 0.
+    addresses: Vec<SocketAddr>,
+    router: Router,
+    tls: RustlsConfig,
+    gate: Gate,
+    header_time: Duration,
+    handle: Handle<SocketAddr>,
+    /// What takes connections, by where it listens; `None` when no more shall be taken.
+    open: Option<BTreeMap<Place, Vec<JoinHandle<()>>>>,
+    failures: mpsc::UnboundedSender<io::Error>,
 }
 
 /// Serves `router`. A certificate put into `tls` later is used for the connections that come then.
 pub fn serve(listeners: Listeners, router: Router, tls: RustlsConfig, config: &Config) -> io::Result<Running> {
     let header_time = Duration::from_secs(config.limits.header_seconds.max(1));
-    let (network, local) = (Handle::new(), Handle::new());
-    let mut tasks = JoinSet::new();
-    let mut addresses = Vec::new();
-    let gate = Gate::new(MAX_CONNECTIONS);
-    for listener in listeners.network {
-        addresses.push(listener.local_addr()?);
-        let acceptor = RustlsAcceptor::new(tls.clone()).handshake_timeout(header_time).acceptor(gate.clone());
-        let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor).handle(network.clone());
-        limit(&mut server, header_time);
-        tasks.spawn(server.serve(router.clone().into_make_service()));
-    }
+    let (failures, failed) = mpsc::unbounded_channel();
+    let addresses: Vec<SocketAddr> =
+        listeners.network.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    let mut network = Network {
+        addresses: addresses.clone(),
+        router: router.clone(),
+        tls,
+        gate: Gate::new(MAX_CONNECTIONS),
+        header_time,
+        handle: Handle::new(),
+        open: Some(BTreeMap::new()),
+        failures: failures.clone(),
+    };
+    network.serve(None, listeners.network)?;
+    let local = Handle::new();
     let gate = Gate::new(MAX_LOCAL_CONNECTIONS);
     let mut server = axum_server::from_unix(listeners.local)?.acceptor(gate).handle(local.clone());
     limit(&mut server, header_time);
-    tasks.spawn(server.serve(router.into_make_service()));
-    Ok(Running { addresses, network, local, tasks, socket: listeners.socket })
+    let local_task = tokio::spawn(until_it_ends(server.serve(router.into_make_service()), failures));
+    let network = Arc::new(Mutex::new(network));
+    Ok(Running { addresses, network, local, local_task, failures: failed, socket: listeners.socket })
+}
+
+/// Nothing takes connections any more when this has ended by itself.
+async fn until_it_ends(serving: impl Future<Output = io::Result<()>>, failures: mpsc::UnboundedSender<io::Error>) {
+    let error = serving.await.err().unwrap_or_else(|| io::Error::other("a listener ended"));
+    // Nobody listens when the daemon stops.
+    let _ = failures.send(error);
+}
+
+impl Network {
+    /// Takes connections at this place, unless the daemon stops.
+    fn serve(&mut self, place: Place, listeners: Vec<TcpListener>) -> io::Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let mut tasks = Vec::new();
+        for listener in listeners {
+            let acceptor = RustlsAcceptor::new(self.tls.clone()).handshake_timeout(self.header_time);
+            let acceptor = acceptor.acceptor(self.gate.clone());
+            let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor).handle(self.handle.clone());
+            limit(&mut server, self.header_time);
+            let serving = server.serve(self.router.clone().into_make_service());
+            tasks.push(tokio::spawn(until_it_ends(serving, self.failures.clone())));
+        }
+        open.insert(place, tasks);
+        Ok(())
+    }
+
+    fn listen(&mut self, place: Place) {
+        let shown = place.as_ref().map_or_else(|| "every interface".to_owned(), ToString::to_string);
+        let opened = listeners::bind_all(&self.addresses, &place).map_err(|(_, error)| error);
+        match opened.and_then(|listeners| self.serve(place, listeners)) {
+            Ok(()) => tracing::info!("the API listens on {shown}"),
+            // An interface that has just gone; or upkeep tries again.
+            Err(error) => tracing::warn!(%error, "the API cannot listen on {shown}"),
+        }
+    }
+
+    async fn follow(&mut self, without_management: &BTreeSet<String>) {
+        let wanted = match listeners::places(without_management) {
+            Ok(wanted) => wanted,
+            Err(error) => return tracing::error!(%error, "interfaces cannot be listed; the API listens where it did"),
+        };
+        let Some(open) = &mut self.open else { return };
+        // First, since nobody can listen on one interface while a socket listens on all.
+        for (_, tasks) in open.extract_if(.., |place, _| !wanted.contains(place)) {
+            for task in tasks {
+                task.abort();
+                // Its socket is closed when it has ended, which is all that is asked; its connections go on.
+                let _ = task.await;
+            }
+        }
+        let missing: Vec<Place> = wanted.into_iter().filter(|place| !open.contains_key(place)).collect();
+        missing.into_iter().for_each(|place| self.listen(place));
+        // Better kept from some interfaces by the packet filter alone than from the administrator.
+        if self.open.as_ref().is_some_and(BTreeMap::is_empty) {
+            self.listen(None);
+        }
+    }
 }
 
 fn limit<A: Address, Acceptor>(server: &mut Server<A, Acceptor>, header_time: Duration) {
@@ -158,24 +205,39 @@ impl Running {
         &self.addresses
     }
 
+    /// What makes the API listen on the interfaces that have `mgmt`: on all at once, or, when those that it is given
+    /// lack it, on each of the others. For threads that may block; it comes back when it is done.
+    pub fn follower(&self) -> impl Fn(&BTreeSet<String>) + Send + Sync + use<> {
+        let (network, runtime) = (Arc::clone(&self.network), runtime::Handle::current());
+        move |without_management| {
+            runtime.block_on(async { network.lock().await.follow(without_management).await });
+        }
+    }
+
     /// Ends when a listener fails, which it does not by itself.
     pub async fn failed(&mut self) -> io::Error {
-        match self.tasks.join_next().await {
-            Some(Ok(Err(error))) => error,
-            Some(Err(error)) => io::Error::other(error),
-            Some(Ok(Ok(()))) | None => io::Error::other("a listener ended"),
-        }
+        // The network has a sender.
+        self.failures.recv().await.unwrap_or_else(|| io::Error::other("no listener is left"))
     }
 
     /// Takes no more connections and requests, and waits for those that are there to end, at most for `limit`.
     /// Gives back what is left of the time.
-    pub async fn stop(mut self, limit: Duration) -> Duration {
+    pub async fn stop(self, limit: Duration) -> Duration {
         let started = Instant::now();
-        self.network.graceful_shutdown(Some(limit));
+        let open = {
+            let mut network = self.network.lock().await;
+            network.handle.graceful_shutdown(Some(limit));
+            network.open.take().unwrap_or_default()
+        };
         self.local.graceful_shutdown(Some(limit));
-        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let all = async {
+            for task in open.into_values().flatten().chain([self.local_task]) {
+                // One that panicked has ended, too.
+                let _ = task.await;
+            }
+        };
         if tokio::time::timeout(limit, all).await.is_err() {
-            let connections = self.network.connection_count() + self.local.connection_count();
+            let connections = self.network.lock().await.handle.connection_count() + self.local.connection_count();
             tracing::warn!(connections, "requests were cut off; their operations go on");
         }
         drop(self.socket);

@@ -152,6 +152,8 @@ async fn serve(config: Config) -> Outcome {
     let tls = RustlsConfig::from_config(load(&certificates, &engine).await?);
     let router = api::router(Arc::clone(&engine), api::Options::from(&config))?;
     let mut running = server::serve(listeners, router, tls.clone(), &config)?;
+    let (follower, follows) = (running.follower(), Arc::clone(&engine));
+    tokio::task::spawn_blocking(move || follows.follow_management(Box::new(follower))).await?;
     serve_links(&engine)?;
     let watchdog = tokio::spawn(supervision::watch(Arc::clone(&engine)));
     tracing::info!(addresses = ?running.addresses(), socket = %config.socket.display(), "serving");

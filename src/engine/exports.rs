@@ -8,7 +8,7 @@ use crate::{
     catalog::{self, RowState, share::ShareRow},
     error::Result,
     os::{Applied, nfs::NfsExport, samba::SmbShare},
-    types::{VolumeId, names::DatasetName, share::ShareType},
+    types::{VolumeId, names::DatasetName, network::Service, share::ShareType},
 };
 
 /// A kind of export.
@@ -52,7 +52,14 @@ impl Engine {
             Export::Nfs => self.exports.apply_nfs(&self.wanted_nfs()?)?,
             Export::Smb => self.exports.apply_smb(&self.wanted_smb()?)?,
             Export::Iscsi => self.exports.apply_iscsi(self.wanted_iscsi()?.as_ref())?,
-            Export::Networks => self.exports.apply_networks(&self.wanted_networks()?)?,
+            Export::Networks => {
+                let wanted = self.wanted_networks()?;
+                let applied = self.exports.apply_networks(&wanted)?;
+                if let Some(follow) = self.api.get() {
+                    follow(&wanted.without(Service::Mgmt));
+                }
+                applied
+            }
         })
     }
 

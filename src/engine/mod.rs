@@ -46,7 +46,7 @@ mod volume_update;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicBool, mpsc},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, atomic::AtomicBool, mpsc},
 };
 
 pub use snapshot_diff::Span;
@@ -97,6 +97,8 @@ pub struct Engine {
     peers: Arc<dyn Peers>,
     /// Exports are applied one after the other.
     exporting: exports::Turns,
+    /// Who listens for the API.
+    api: OnceLock<network::Follower>,
     /// So is who may open a link.
     pairing: Mutex<()>,
     config: Config,
@@ -128,6 +130,7 @@ impl Engine {
             exports,
             peers,
             exporting: exports::Turns::default(),
+            api: OnceLock::new(),
             pairing: Mutex::default(),
             config,
             id: RwLock::new(id),

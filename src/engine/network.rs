@@ -16,7 +16,17 @@ use crate::{
 /// Where initiators connect: the port that IANA gave to iSCSI.
 const ISCSI: u16 = 3260;
 
+/// Makes the API listen on all interfaces but these.
+pub type Follower = Box<dyn Fn(&BTreeSet<String>) + Send + Sync>;
+
 impl Engine {
+    /// Has the API listen where `mgmt` is offered, from now on.
+    pub fn follow_management(&self, follower: Follower) {
+        if self.api.set(follower).is_ok() {
+            self.restore_export(Export::Networks, false);
+        }
+    }
+
     /// Every interface with its services. One that nobody has restricted offers them all.
     pub fn networks(&self) -> Result<Vec<Network>> {
         let rows = self.catalog.read(catalog::network::all)?;

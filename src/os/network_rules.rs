@@ -53,6 +53,12 @@ impl NetworkServices {
     pub fn is_open(&self) -> bool {
         self.interfaces.iter().all(|interface| interface.services.is_all())
     }
+
+    /// Names of the interfaces that don't offer this.
+    pub fn without(&self, service: Service) -> BTreeSet<String> {
+        let lacking = self.interfaces.iter().filter(|interface| !interface.services.has(service));
+        lacking.map(|interface| interface.interface.clone()).collect()
+    }
 }
 
 const SSH: u16 = 22;

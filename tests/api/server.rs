@@ -238,3 +238,32 @@ async fn one_address_serves_both_families() {
         TcpStream::connect(("::1", port)).unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_listens_on_the_interfaces_that_are_left() {
+    let served = serve(|config| config.listen = vec![SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, 0))]);
+    let port = served.address().port();
+    let follow = Arc::new(served.running.follower());
+    let without = async |names: &[&str]| {
+        let (follow, names) = (Arc::clone(&follow), names.iter().map(|name| (*name).to_owned()).collect());
+        blocking(move || follow(&names)).await;
+    };
+    let client = served.client().build().unwrap();
+    let ask = async || client.get(served.url("/api/disk")).basic_auth(ADMIN.0, Some(ADMIN.1)).send().await;
+    let connect = || TcpStream::connect(("127.0.0.1", port)).map(drop);
+    ask().await.unwrap();
+
+    without(&["eth-of-nobody"]).await;
+    connect().unwrap();
+    without(&["lo"]).await;
+    assert!(connect().is_err());
+    // On the connection of before.
+    ask().await.unwrap();
+    without(&["eth-of-nobody"]).await;
+    connect().unwrap();
+    without(&[]).await;
+    connect().unwrap();
+    served.running.stop(Duration::from_secs(5)).await;
+    without(&["eth-of-nobody"]).await;
+    assert!(connect().is_err(), "it was stopped");
+}
