@@ -117,8 +117,16 @@ pub(super) async fn edge(State(limit): State<Duration>, mut request: Request, ne
     response
 }
 
-/// One line for each request; an error that is ours is told here, and only here.
+/// A read that takes longer is worth a line.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// One line for each request; an error that is ours is told here, and only here. Reads that go well have theirs at the
+/// level "debug": backup software polls, a line costs more than the read, and what changes would be lost among them.
 fn log(record: &Record, method: &str, path: &str, remote: Origin, response: &Response, took: Duration) {
+    let is_plain = matches!(method, "GET" | "HEAD") && response.status().is_success() && took < SLOW;
+    if is_plain && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
     let status = response.status().as_u16();
     let user = record.0.user.get().map_or("-", String::as_str);
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -138,8 +146,10 @@ fn log(record: &Record, method: &str, path: &str, remote: Origin, response: &Res
     }
     // A message may quote the client: it must not be able to begin a line of its own.
     let line = line.replace(char::is_control, " ");
-    // The two differ in level, which must be a constant.
-    if response.status().is_server_error() {
+    // They differ in level, which must be a constant.
+    if is_plain {
+        tracing::debug!(request.id = id, user, method, path, status, duration_ms, %remote, error_type, "{line}");
+    } else if response.status().is_server_error() {
         tracing::error!(request.id = id, user, method, path, status, duration_ms, %remote, error_type, "{line}");
     } else {
         tracing::info!(request.id = id, user, method, path, status, duration_ms, %remote, error_type, "{line}");
