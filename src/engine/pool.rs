@@ -94,20 +94,9 @@ impl Engine {
 
     /// The status of a pool that is imported under our guid, in whatever state.
     pub(super) fn imported(&self, row: &PoolRow) -> Result<PoolStatus> {
-        let name = zpool_name(row.id);
-        match self.zfs.pool(&name)? {
-            Some(status) if Some(status.guid) == row.guid => Ok(status),
-            Some(status) => Err(Error::Contradiction(format!(
-                "the ZFS pool {name} on this machine (guid {}) is not pool {} of this appliance; export it with \
-                 `zpool export {name}` and restart vsnapd",
-                status.guid, row.id
-            ))),
-            None => Err(Error::State(format!(
-                "pool {} is not imported: its disks are not here; bring them back, and if it is not there two minutes \
-                 later, restart vsnapd",
-                row.id
-            ))),
-        }
+        let status = self.zfs.pool(&zpool_name(row.id))?;
+        require_guid(row, status.as_ref().map(|status| status.guid))?;
+        status.ok_or_else(|| not_imported(row))
     }
 
     pub(super) fn require_ours(&self, id: PoolId, facts: &PoolFacts) -> Result<()> {
@@ -155,6 +144,30 @@ impl Engine {
             updated: row.updated,
         })
     }
+}
+
+/// Fails unless the pool that is imported is this one, by its guid.
+pub(super) fn require_guid(row: &PoolRow, imported: Option<u64>) -> Result<()> {
+    match imported {
+        Some(guid) if Some(guid) == row.guid => Ok(()),
+        Some(guid) => {
+            let name = zpool_name(row.id);
+            Err(Error::Contradiction(format!(
+                "the ZFS pool {name} on this machine (guid {guid}) is not pool {} of this appliance; export it with \
+                 `zpool export {name}` and restart vsnapd",
+                row.id
+            )))
+        }
+        None => Err(not_imported(row)),
+    }
+}
+
+fn not_imported(row: &PoolRow) -> Error {
+    Error::State(format!(
+        "pool {} is not imported: its disks are not here; bring them back, and if it is not there two minutes later, \
+         restart vsnapd",
+        row.id
+    ))
 }
 
 /// The status among `live` that belongs to `row`: by name and by guid.

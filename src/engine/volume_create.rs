@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use rusqlite::Transaction;
 
 use super::{
-    Caller, Engine, locks::Key, operation::Operation, pool::zpool_name, snapshot::require_ready, volume::dataset_name,
+    Caller, Engine,
+    locks::Key,
+    operation::Operation,
+    pool::{require_guid, zpool_name},
+    snapshot::require_ready,
+    volume::dataset_name,
 };
 use crate::{
     catalog::{
@@ -17,7 +22,6 @@ use crate::{
     types::{
         Invalid, Name, PoolId, SnapshotId, VolumeId,
         names::{DatasetName, to_property},
-        pool::Health,
         volume::{BlockSize, MAX_BYTES, RelativePath, Volume, VolumeOptions, VolumeRequest, VolumeSource, VolumeType},
     },
 };
@@ -157,22 +161,23 @@ impl Engine {
         made.ok_or_else(|| Error::Contradiction("a volume was made without a row".to_owned()))
     }
 
-    /// Fails unless a pool is imported under our guid, and works.
+    /// Fails unless a pool is imported under our guid, and works. Starts no process.
     pub(super) fn require_imported(&self, pool: PoolId) -> Result<()> {
         let row = self.pool_row(pool)?;
         if row.state == RowState::Deleting {
             return Err(Error::State(format!("pool {pool} is being deleted")));
         }
-        match self.imported(&row)?.state {
-            Health::Online | Health::Degraded => self.require_nothing_waits(pool),
-            _ => self.require_readable(pool),
-        }
+        require_guid(&row, self.zfs.pool_guid(&zpool_name(pool))?)?;
+        self.require_readable(pool)
     }
 
     /// Fails when a size is nothing, or more than the whole pool.
     pub(super) fn require_fits(&self, pool: PoolId, bytes: u64) -> Result<()> {
         if bytes == 0 {
             return Err(Invalid::new("size_total", "is 0; give at least 1 byte").into());
+        }
+        if bytes <= MAX_BYTES && bytes <= self.zfs.pool_free(&zpool_name(pool))? {
+            return Ok(());
         }
         let numbers = self.zfs.pool_facts(&zpool_name(pool))?.numbers;
         let all = numbers.free.saturating_add(numbers.used);

@@ -109,6 +109,10 @@ pub trait Zfs: Datasets + Streams {
     /// The word of the kernel for a pool's state, without starting a process; `None` when it is not imported.
     /// Answers at once also for a suspended pool, where reading properties may hang.
     fn pool_state(&self, name: &ZpoolName) -> Result<Option<String>>;
+    /// Guid of a pool, without starting a process; `None` when it is not imported.
+    fn pool_guid(&self, name: &ZpoolName) -> Result<Option<u64>>;
+    /// Bytes that can still be written to an imported, not suspended pool, without starting a process.
+    fn pool_free(&self, name: &ZpoolName) -> Result<u64>;
     /// Properties of an imported, not suspended pool.
     fn pool_facts(&self, name: &ZpoolName) -> Result<PoolFacts>;
     /// Makes a pool with its mark and mounts it. `Exists` when there is a pool of that name.

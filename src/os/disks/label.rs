@@ -147,24 +147,11 @@ mod tests {
         list
     }
 
-    #[allow(unsafe_code, reason = "the crate nvpair can't pack")]
-    fn pack(list: &NvList) -> Vec<u8> {
-        let (mut packed, mut size) = (std::ptr::null_mut(), 0);
-        // SAFETY: libnvpair reads the list, allocates the text and says how long it is; the text is copied and leaked.
-        unsafe {
-            assert_eq!(
-                nvpair_sys::nvlist_pack(list.as_ptr().cast_mut(), &mut packed, &mut size, nvpair_sys::NV_ENCODE_XDR, 0),
-                0
-            );
-            std::slice::from_raw_parts(packed.cast::<u8>(), usize::try_from(size).unwrap()).to_vec()
-        }
-    }
-
     /// A device with this label in these of the four places.
     fn device(list: &NvList, places: &[usize]) -> NamedTempFile {
         let device = NamedTempFile::new().unwrap();
         device.as_file().set_len(SIZE).unwrap();
-        let packed = pack(list);
+        let packed = nvlist::pack(list).unwrap();
         for place in places {
             device.as_file().write_all_at(&packed, STARTS[*place] + (16 << 10)).unwrap();
         }

@@ -40,6 +40,14 @@ impl Zfs for FakeOs {
         Ok(self.pool(name)?.map(|status| status.state.word().to_owned()))
     }
 
+    fn pool_guid(&self, name: &ZpoolName) -> Result<Option<u64>> {
+        Ok(self.pool(name)?.map(|status| status.guid))
+    }
+
+    fn pool_free(&self, name: &ZpoolName) -> Result<u64> {
+        Ok(self.pool_facts(name)?.numbers.free)
+    }
+
     fn pool_facts(&self, name: &ZpoolName) -> Result<PoolFacts> {
         self.check_refusal("pool_facts")?;
         let mut world = self.world();

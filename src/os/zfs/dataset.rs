@@ -129,14 +129,14 @@ impl Datasets for OpenZfs {
         if let Some(size) = change.size {
             values.push(self.size_assignment(name, size)?);
         }
-        values.extend(change.notes.iter().map(|(note, value)| format!("{note}={value}")));
-        if !values.is_empty() {
+        // One command for all of it, or none.
+        if values.is_empty() {
+            self.note(name.as_str(), &change.notes)?;
+        } else {
+            values.extend(change.notes.iter().map(|(note, value)| format!("{note}={value}")));
             self.zfs(["set"]).args(values).arg(name.as_str()).output(messages::zfs)?;
         }
-        for note in &change.dropped_notes {
-            self.zfs(["inherit", note, name.as_str()]).output(messages::zfs)?;
-        }
-        Ok(())
+        change.dropped_notes.iter().try_for_each(|note| self.drop_note(name.as_str(), note))
     }
 
     fn destroy_dataset(&self, name: &DatasetName) -> Result<()> {
@@ -211,11 +211,7 @@ impl Datasets for OpenZfs {
     }
 
     fn note_snapshot(&self, name: &SnapshotName, notes: &BTreeMap<String, String>) -> Result<()> {
-        if notes.is_empty() {
-            return Ok(());
-        }
-        let values = notes.iter().map(|(note, value)| format!("{note}={value}"));
-        self.zfs(["set"]).args(values).arg(name.as_str()).output(messages::zfs).map(drop)
+        self.note(name.as_str(), notes)
     }
 
     fn rollback(&self, snapshot: &SnapshotName) -> Result<()> {

@@ -23,7 +23,10 @@ mod statistics;
 mod status;
 mod stream;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use libzetta::zfs::{ZfsEngine, ZfsLzc};
 
@@ -116,6 +119,11 @@ impl OpenZfs {
     }
 }
 
+/// What the kernel tells of an imported pool in a file.
+fn kstat(pool: &ZpoolName, name: &str) -> PathBuf {
+    Path::new("/proc/spl/kstat/zfs").join(pool.as_str()).join(name)
+}
+
 impl Zfs for OpenZfs {
     fn pools(&self) -> Result<Vec<PoolStatus>> {
         self.all()
@@ -125,8 +133,21 @@ impl Zfs for OpenZfs {
         self.status(name)
     }
 
+    fn pool_guid(&self, name: &ZpoolName) -> Result<Option<u64>> {
+        let file = kstat(name, "guid");
+        let Some(text) = file::read(&file)? else { return Ok(None) };
+        let unreadable =
+            |_| Error::new(Kind::Other, format!("reading {}", file.display()), format!("it says {text:?}"));
+        text.trim().parse().map(Some).map_err(unreadable)
+    }
+
+    fn pool_free(&self, name: &ZpoolName) -> Result<u64> {
+        let missing = || Error::new(Kind::Missing, format!("reading {name}"), "the pool is not imported");
+        self.look(name.as_str())?.ok_or_else(missing)?.number("available")
+    }
+
     fn pool_state(&self, name: &ZpoolName) -> Result<Option<String>> {
-        let file = Path::new("/proc/spl/kstat/zfs").join(name.as_str()).join("state");
+        let file = kstat(name, "state");
         for _ in 0..TRANSIENT_LOOKS {
             match file::read(&file)?.as_deref().map(str::trim) {
                 // What it shows while ZFS opens the disks anew, after an event of one of them: no state that lasts.

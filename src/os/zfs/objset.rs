@@ -1,11 +1,14 @@
 //! What one dataset or snapshot is, by the ioctl that `zfs list` is made of (`ZFS_IOC_OBJSET_STATS`). A channel program
 //! tells the same, and of many at once; but ZFS writes each one that runs into the pool's history, so that reading would
-//! write to the disks.
+//! write to the disks. And user properties of it, by those that `zfs set` and `zfs inherit` are made of.
 //!
-//! libzfs_core does not have this ioctl. Its number and the beginning of its argument, which is all that is used here, have
-//! been the same since OpenZFS 0.8 (`sys/fs/zfs.h`, `sys/zfs_ioctl.h`).
+//! libzfs_core does not have these ioctls. Their numbers and the beginning of their argument, which is all that is used
+//! here, have been the same since OpenZFS 0.8 (`sys/fs/zfs.h`, `sys/zfs_ioctl.h`).
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
 use nix::{
     errno::Errno,
@@ -23,11 +26,17 @@ use crate::os::{Error, Kind, Result, nvlist};
 
 /// `('Z' << 8) + 0x12`.
 const OBJSET_STATS: nix::libc::Ioctl = 0x5a12;
-/// `zfs_cmd_t`: its name, then where its answer goes and how large that may be. What follows is zero. It is some 13 KiB
-/// large; a module that knows a larger one finds zeros there as well.
+const SET_PROP: nix::libc::Ioctl = 0x5a16;
+const INHERIT_PROP: nix::libc::Ioctl = 0x5a2b;
+/// `zfs_cmd_t`: its name, then where a list for it is and how large that is, where its answer goes and how large that may
+/// be, two more words of 8 bytes, and a text. What follows is zero. It is some 13 KiB large; a module that knows a larger
+/// one finds zeros there as well.
 const NAME_BYTES: usize = 4096;
+const LIST: usize = NAME_BYTES;
+const LIST_BYTES: usize = NAME_BYTES + 8;
 const ANSWER: usize = NAME_BYTES + 16;
 const ANSWER_BYTES: usize = NAME_BYTES + 24;
+const TEXT: usize = NAME_BYTES + 48;
 const COMMAND_BYTES: usize = 32 << 10;
 /// Enough for a dataset with some user properties. When it is not, the kernel says how much it takes.
 const USUAL_ANSWER: usize = 32 << 10;
@@ -52,17 +61,10 @@ impl Device {
     fn properties(&self, name: &str) -> std::io::Result<Option<NvList>> {
         let mut answer = vec![0_u8; USUAL_ANSWER];
         loop {
-            let mut command = vec![0_u8; COMMAND_BYTES];
-            // With the zero that ends it.
-            if name.len() >= NAME_BYTES {
-                return Err(Errno::ENAMETOOLONG.into());
-            }
-            command[..name.len()].copy_from_slice(name.as_bytes());
-            command[ANSWER..ANSWER + 8]
-                .copy_from_slice(&(answer.as_mut_ptr().expose_provenance() as u64).to_ne_bytes());
-            command[ANSWER_BYTES..ANSWER_BYTES + 8].copy_from_slice(&(answer.len() as u64).to_ne_bytes());
+            let mut command = command(name)?;
+            point(&mut command, ANSWER, ANSWER_BYTES, &answer);
             // The kernel writes into `answer` behind the compiler's back.
-            let outcome = self.call(&mut command, &mut answer);
+            let outcome = self.call(OBJSET_STATS, &mut command, &mut answer);
             let size = |command: &[u8]| {
                 let mut bytes = [0; 8];
                 bytes.copy_from_slice(&command[ANSWER_BYTES..ANSWER_BYTES + 8]);
@@ -79,12 +81,50 @@ impl Device {
         }
     }
 
-    #[allow(unsafe_code, reason = "there is no other way to this ioctl")]
-    fn call(&self, command: &mut [u8], _answer: &mut [u8]) -> nix::Result<()> {
-        // SAFETY: `command` is larger than the zfs_cmd_t that the kernel reads and writes, and names no memory but
-        // `_answer` with its size; both are borrowed until the call returns.
-        Errno::result(unsafe { nix::libc::ioctl(self.0.as_raw_fd(), OBJSET_STATS, command.as_mut_ptr()) }).map(drop)
+    /// Sets user properties, all in one transaction.
+    fn set(&self, name: &str, notes: &BTreeMap<String, String>) -> std::io::Result<()> {
+        let mut list = NvList::try_new_unique_names()?;
+        for (note, value) in notes {
+            list.insert(note.as_str(), value.as_str())?;
+        }
+        let mut packed = nvlist::pack(&list)?;
+        let mut command = command(name)?;
+        point(&mut command, LIST, LIST_BYTES, &packed);
+        Ok(self.call(SET_PROP, &mut command, &mut packed)?)
     }
+
+    /// Removes a user property.
+    fn inherit(&self, name: &str, note: &str) -> std::io::Result<()> {
+        let mut command = command(name)?;
+        // With the zero that ends it: no property has so long a name.
+        let place = command.get_mut(TEXT..TEXT + note.len()).ok_or(Errno::ENAMETOOLONG)?;
+        place.copy_from_slice(note.as_bytes());
+        Ok(self.call(INHERIT_PROP, &mut command, &mut [])?)
+    }
+
+    #[allow(unsafe_code, reason = "there is no other way to these ioctls")]
+    fn call(&self, number: nix::libc::Ioctl, command: &mut [u8], _memory: &mut [u8]) -> nix::Result<()> {
+        // SAFETY: `command` is larger than the zfs_cmd_t that the kernel reads and writes, and names no memory but
+        // `_memory` with its size; both are borrowed until the call returns.
+        Errno::result(unsafe { nix::libc::ioctl(self.0.as_raw_fd(), number, command.as_mut_ptr()) }).map(drop)
+    }
+}
+
+/// A command for this dataset or snapshot.
+fn command(name: &str) -> nix::Result<Vec<u8>> {
+    // With the zero that ends it.
+    if name.len() >= NAME_BYTES {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    let mut command = vec![0_u8; COMMAND_BYTES];
+    command[..name.len()].copy_from_slice(name.as_bytes());
+    Ok(command)
+}
+
+/// Tells the kernel where this memory is, and how much.
+fn point(command: &mut [u8], place: usize, size: usize, memory: &[u8]) {
+    command[place..place + 8].copy_from_slice(&(memory.as_ptr().expose_provenance() as u64).to_ne_bytes());
+    command[size..size + 8].copy_from_slice(&(memory.len() as u64).to_ne_bytes());
 }
 
 /// A property's value and, when it was set somewhere, where.
@@ -105,6 +145,19 @@ impl OpenZfs {
         let action = || format!("reading {name}");
         let properties = self.device.properties(name).map_err(|error| Error::io(action(), &error))?;
         properties.map(|list| record(name, &list).ok_or_else(|| unreadable(name))).transpose()
+    }
+
+    /// Sets user properties of a dataset or snapshot, all at one moment.
+    pub(super) fn note(&self, name: &str, notes: &BTreeMap<String, String>) -> Result<()> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        self.device.set(name, notes).map_err(|error| Error::io(format!("setting properties of {name}"), &error))
+    }
+
+    /// Removes a user property of a dataset.
+    pub(super) fn drop_note(&self, name: &str, note: &str) -> Result<()> {
+        self.device.inherit(name, note).map_err(|error| Error::io(format!("removing {note} from {name}"), &error))
     }
 
     /// Tells what is not there from what can't be looked at: `Missing` unless the pool is imported.

@@ -140,7 +140,7 @@ impl Streams for OpenZfs {
         self.zfs(["set", "-u"]).args(values).arg(dataset.as_str()).output(messages::zfs)?;
         if !replica {
             // Last: until then a rebuild of the catalog does this again.
-            self.zfs(["inherit", REPLICA, dataset.as_str()]).output(messages::zfs)?;
+            self.drop_note(dataset.as_str(), REPLICA)?;
         }
         if replica || self.lacks_key(dataset)? { Ok(()) } else { self.mount_dataset(dataset) }
     }
