@@ -63,6 +63,15 @@ impl Engine {
         })
     }
 
+    /// Shows a volume to the hosts that it has just been mapped to, without looking at what else is mapped.
+    pub(super) fn apply_mapping(&self, volume: VolumeId) -> Result<()> {
+        let _turn = self.exporting.0[Export::Iscsi as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wanted) = self.wanted_iscsi()? {
+            self.exports.apply_unit(&wanted, volume)?;
+        }
+        Ok(())
+    }
+
     /// Makes all exports what the catalog says. One kind that fails does not keep the others from it. `surprise` says
     /// that nothing should have to be done, so that what was is worth a warning.
     pub(super) fn restore_exports(&self, surprise: bool) {

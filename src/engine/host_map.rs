@@ -48,7 +48,7 @@ impl Engine {
     }
 
     pub(super) fn run_map_volume(&self, id: i64, host: HostId, volume: VolumeId) -> Result<()> {
-        self.apply_exports(Export::Iscsi)?;
+        self.apply_mapping(volume)?;
         self.finish(id, |transaction| catalog::host::set_mapping_state(transaction, host, volume, RowState::Ready))
     }
 

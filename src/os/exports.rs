@@ -1,11 +1,11 @@
 //! What clients reach over the network: NFS exports, SMB shares, iSCSI LUNs, and which interface offers what.
 //!
-//! Each call takes the whole wanted state of its kind, compares it with what is live, and applies the difference alone:
+//! Each call but one takes the whole wanted state of its kind, compares it with what is live, and applies the difference alone:
 //! so it may be repeated at any time, and clients of what does not change notice nothing. What others configured is
 //! left alone.
 
 use super::{Result, lio::ScsiTarget, network_rules::NetworkServices, nfs::NfsExport, samba::SmbShare};
-use crate::types::host::ChapCredentials;
+use crate::types::{VolumeId, host::ChapCredentials};
 
 /// What had to be done, in words for the log; empty when all was as wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub trait Exports: Send + Sync {
     /// The iSCSI target with its LUNs and initiators, through LIO; `None` when nothing was ever mapped, so that no
     /// target is needed.
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied>;
+    /// The same for one unit, looking at no other: what it costs does not grow with what else is mapped.
+    fn apply_unit(&self, wanted: &ScsiTarget, volume: VolumeId) -> Result<Applied>;
     /// Which services are reachable through which interface, through nftables.
     fn apply_networks(&self, wanted: &NetworkServices) -> Result<Applied>;
     /// Keeps the CHAP secrets of a host, readable by root only, durably.
@@ -67,7 +69,11 @@ impl Exports for LinuxExports {
     }
 
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied> {
-        self.lio.apply(wanted)
+        self.lio.apply(wanted, None)
+    }
+
+    fn apply_unit(&self, wanted: &ScsiTarget, volume: VolumeId) -> Result<Applied> {
+        self.lio.apply(Some(wanted), Some(volume))
     }
 
     fn apply_networks(&self, wanted: &NetworkServices) -> Result<Applied> {

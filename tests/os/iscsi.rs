@@ -84,8 +84,14 @@ fn the_target_is_what_is_wanted_and_others_stay() {
             assert_eq!(system.exports.apply_iscsi(None).unwrap(), Applied::default(), "nothing to begin with");
             changes_once(|| apply(&target(&[unit(2)], Access::Open)));
             check_folder(system, "lun", &["lun_9002"]);
-            changes_once(|| apply(&target(&[unit(2), unit(4)], Access::Open)));
+            let apply_one = |wanted: &ScsiTarget| system.exports.apply_unit(wanted, VolumeId(9004));
+            changes_once(|| apply_one(&target(&[unit(2), unit(4)], Access::Open)));
             check_folder(system, &format!("acls/{INITIATOR}"), &["lun_0", "lun_1"]);
+            let mut alone = target(&[unit(2), unit(4)], Access::Open);
+            alone.units.remove(0);
+            alone.initiators[0].luns.remove(&0);
+            assert_eq!(apply_one(&alone).unwrap(), Applied::default(), "no other is looked at");
+            check_folder(system, "lun", &["lun_9002", "lun_9004"]);
             // What is needed and not there is an error, and all else is as it was; what is not needed is left out.
             fails(apply(&target(&[unit(2), unit(4), without_file(true)], Access::Open)), Kind::Missing);
             let without = target(&[unit(2), unit(4), without_file(false)], Access::Open);

@@ -60,6 +60,27 @@ impl Exports for FakeOs {
         })
     }
 
+    fn apply_unit(&self, wanted: &ScsiTarget, volume: VolumeId) -> Result<Applied> {
+        self.effect("apply_iscsi", |world| {
+            let mut target = reachable(world, wanted)?;
+            let unit = target.units.iter().find(|unit| unit.volume == volume).cloned();
+            if let Some(live) = &world.exports.iscsi {
+                // All others stay as they are.
+                let mut units = live.units.clone();
+                units.retain(|other| other.volume != volume);
+                units.extend(unit);
+                units.sort_by_key(|unit| unit.volume);
+                for initiator in &mut target.initiators {
+                    let before = live.initiators.iter().find(|other| other.iqn == initiator.iqn);
+                    initiator.luns.retain(|_, other| *other == volume);
+                    initiator.luns.extend(before.into_iter().flat_map(|before| before.luns.clone()));
+                }
+                target.units = units;
+            }
+            Ok(replace(&mut world.exports.iscsi, Some(target), "iSCSI"))
+        })
+    }
+
     fn apply_networks(&self, wanted: &NetworkServices) -> Result<Applied> {
         self.effect("apply_networks", |world| {
             // As the real one: where nothing is closed there are no rules.

@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use super::ScsiTarget;
 use crate::{
     os::{Error, Kind, Result},
     types::VolumeId,
@@ -112,10 +113,10 @@ pub(super) fn store_folders(kind: &str, volume: VolumeId) -> (String, String) {
     (format!("{hba}/{STORE_PREFIX}{volume}"), hba)
 }
 
-/// Reads it all. `iqn` is that of the wanted target.
-pub(super) fn read(root: &Path, iqn: Option<&str>) -> Result<Live> {
+/// Reads it all, or with `only` no more than has to do with what is in that. `iqn` is that of the wanted target.
+pub(super) fn read(root: &Path, iqn: Option<&str>, only: Option<&ScsiTarget>) -> Result<Live> {
     let mut live = Live::default();
-    for hba in folders(&root.join("core"))? {
+    for hba in hbas(root, only)? {
         let Some((kind, volume)) = our_hba(&hba) else { continue };
         let folder = root.join(store_folders(&kind, volume).0);
         live.stores.insert(volume, read_store(kind, &folder)?);
@@ -123,9 +124,9 @@ pub(super) fn read(root: &Path, iqn: Option<&str>) -> Result<Live> {
     for name in folders(&root.join("iscsi"))?.into_iter().filter(|name| name != "discovery_auth") {
         let group = root.join("iscsi").join(&name).join("tpgt_1");
         let alias = value(&group.join("param/TargetAlias"))?;
-        if Some(name.as_str()) == iqn || alias.as_deref() == Some(ALIAS) {
-            live.targets.insert(name, read_target(root, &group)?);
-        } else {
+        if Some(name.as_str()) == iqn || only.is_none() && alias.as_deref() == Some(ALIAS) {
+            live.targets.insert(name, read_target(root, &group, only)?);
+        } else if alias.as_deref() != Some(ALIAS) {
             for group in folders(&root.join("iscsi").join(&name))? {
                 let portals = folders(&root.join("iscsi").join(&name).join(group).join("np"))?;
                 live.others.extend(portals.iter().filter_map(|portal| portal.parse::<SocketAddr>().ok()));
@@ -133,6 +134,24 @@ pub(super) fn read(root: &Path, iqn: Option<&str>) -> Result<Live> {
         }
     }
     Ok(live)
+}
+
+fn hbas(root: &Path, only: Option<&ScsiTarget>) -> Result<Vec<String>> {
+    let Some(only) = only else { return folders(&root.join("core")) };
+    let numbers = only.units.iter().map(|unit| FIRST_HBA + unit.volume.0);
+    let names = numbers.flat_map(|number| ["iblock", "fileio"].map(|kind| format!("{kind}_{number}")));
+    existing(&root.join("core"), names)
+}
+
+/// Those of these names that are there.
+fn existing(folder: &Path, names: impl Iterator<Item = String>) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for name in names {
+        if is_there(&folder.join(&name))? {
+            found.push(name);
+        }
+    }
+    Ok(found)
 }
 
 fn our_hba(name: &str) -> Option<(String, VolumeId)> {
@@ -161,7 +180,7 @@ fn read_store(kind: String, folder: &Path) -> Result<Store> {
     })
 }
 
-fn read_target(root: &Path, group: &Path) -> Result<Target> {
+fn read_target(root: &Path, group: &Path, only: Option<&ScsiTarget>) -> Result<Target> {
     if !is_there(group)? {
         return Ok(Target::default());
     }
@@ -173,24 +192,47 @@ fn read_target(root: &Path, group: &Path) -> Result<Target> {
         portals: folders(&group.join("np"))?,
         ..Target::default()
     };
-    for lun in folders(&group.join("lun"))? {
-        let links = links(root, &group.join("lun").join(&lun))?;
+    let (luns, acls) = (group.join("lun"), group.join("acls"));
+    let names = match only {
+        Some(only) => existing(&luns, only.units.iter().map(|unit| format!("lun_{}", unit.volume)))?,
+        None => folders(&luns)?,
+    };
+    for lun in names {
+        let links = links(root, &luns.join(&lun))?;
         target.luns.insert(lun, links);
     }
-    for name in folders(&group.join("acls"))? {
-        let folder = group.join("acls").join(&name);
-        let mut acl =
-            Acl { authentication: value(&folder.join("attrib/authentication"))?.unwrap_or_default(), ..Acl::default() };
-        for (kept, file) in acl.auth.iter_mut().zip(AUTH) {
-            *kept = Hidden(value(&folder.join(file))?.unwrap_or_default());
+    match only {
+        Some(only) => {
+            for initiator in &only.initiators {
+                let folder = acls.join(initiator.iqn.as_str());
+                if is_there(&folder)? {
+                    let luns = existing(&folder, initiator.luns.keys().map(|number| format!("lun_{number}")))?;
+                    target.acls.insert(initiator.iqn.to_string(), read_acl(root, &folder, luns)?);
+                }
+            }
         }
-        for lun in folders(&folder)?.into_iter().filter(|name| name.starts_with("lun_")) {
-            let links = links(root, &folder.join(&lun))?;
-            acl.luns.insert(lun, links);
+        None => {
+            for name in folders(&acls)? {
+                let folder = acls.join(&name);
+                let luns = folders(&folder)?.into_iter().filter(|name| name.starts_with("lun_")).collect();
+                target.acls.insert(name, read_acl(root, &folder, luns)?);
+            }
         }
-        target.acls.insert(name, acl);
     }
     Ok(target)
+}
+
+fn read_acl(root: &Path, folder: &Path, luns: Vec<String>) -> Result<Acl> {
+    let mut acl =
+        Acl { authentication: value(&folder.join("attrib/authentication"))?.unwrap_or_default(), ..Acl::default() };
+    for (kept, file) in acl.auth.iter_mut().zip(AUTH) {
+        *kept = Hidden(value(&folder.join(file))?.unwrap_or_default());
+    }
+    for lun in luns {
+        let links = links(root, &folder.join(&lun))?;
+        acl.luns.insert(lun, links);
+    }
+    Ok(acl)
 }
 
 fn failed(what: &Path, error: &std::io::Error) -> Error {

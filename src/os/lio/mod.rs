@@ -155,9 +155,9 @@ impl Lio {
         Ok(Lio { root: ROOT.into(), worker: Arc::default(), missed: Arc::default() })
     }
 
-    /// See [`super::Exports::apply_iscsi`]. The work is done by a thread of its own: the kernel may keep it for ever in
+    /// See [`super::Exports::apply_iscsi`] and [`super::Exports::apply_unit`]. The work is done by a thread of its own: the kernel may keep it for ever in
     /// a step, while an initiator or a disk does not answer, and then others must not wait with it.
-    pub fn apply(&self, wanted: Option<&ScsiTarget>) -> Result<Applied> {
+    pub fn apply(&self, wanted: Option<&ScsiTarget>, only: Option<VolumeId>) -> Result<Applied> {
         if wanted.is_none() && !self.root.join("core").exists() {
             return Ok(Applied::default());
         }
@@ -177,7 +177,7 @@ impl Lio {
                 // Also when it panics; and before the result is told, since the next change may come right after that.
                 let _end = End(Arc::clone(&worker));
                 let step = || *lock(&worker) = Some(Instant::now());
-                reconcile(&root, wanted.as_ref(), &missed, &step)
+                reconcile(&root, wanted.as_ref(), only, &missed, &step)
             };
             let _ = sender.send(result);
         };
@@ -223,13 +223,16 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn reconcile(
     root: &Path,
     wanted: Option<&ScsiTarget>,
+    only: Option<VolumeId>,
     missed: &Mutex<BTreeSet<VolumeId>>,
     step: &dyn Fn(),
 ) -> Result<Applied> {
     if wanted.is_some() {
         execute::prepare(root)?;
     }
-    let live = live::read(root, wanted.map(|target| target.iqn.as_str()))?;
+    let narrowed = wanted.zip(only).map(|(target, volume)| narrowed(target, volume));
+    let live = live::read(root, wanted.map(|target| target.iqn.as_str()), narrowed.as_ref())?;
+    let wanted = narrowed.as_ref().or(wanted);
     let wanted = wanted.map(|target| with_portals(target, &live.others, &addresses)).transpose()?;
     let backings = match &wanted {
         Some(target) => look_behind(&target.units, &live, missed, step)?,
@@ -241,6 +244,21 @@ fn reconcile(
     let needed =
         |volume| wanted.iter().flat_map(|target| &target.units).any(|unit| unit.volume == volume && unit.needed);
     execute::execute(root, &steps, &needed, step)
+}
+
+/// The target with one unit alone, for those who see it.
+fn narrowed(target: &ScsiTarget, volume: VolumeId) -> ScsiTarget {
+    let narrowed = |initiator: &ScsiInitiator| {
+        let luns: BTreeMap<u16, VolumeId> =
+            initiator.luns.iter().filter(|(_, unit)| **unit == volume).map(|(number, unit)| (*number, *unit)).collect();
+        (!luns.is_empty()).then(|| ScsiInitiator { luns, ..initiator.clone() })
+    };
+    ScsiTarget {
+        iqn: target.iqn.clone(),
+        portals: target.portals.clone(),
+        units: target.units.iter().filter(|unit| unit.volume == volume).cloned().collect(),
+        initiators: target.initiators.iter().filter_map(narrowed).collect(),
+    }
 }
 
 /// The portals as this machine can have them. Targets share a portal, but there is none for one address beside one for
