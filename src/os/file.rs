@@ -62,6 +62,17 @@ pub fn instruct(path: &Path, value: &str) -> Result<()> {
     written.map_err(|error| Error::io(format!("writing {value:?} to {}", path.display()), &error))
 }
 
+/// Names of what is in a folder; none when it is not there. One that is no UTF-8 is shown as such.
+pub fn names(folder: &Path) -> Result<Vec<String>> {
+    let failed = |error: std::io::Error| Error::io(format!("reading {}", folder.display()), &error);
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
 /// Makes a folder that something is to be mounted on, unless it is there.
 pub fn make_folder(folder: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);

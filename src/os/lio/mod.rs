@@ -35,7 +35,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Error, Kind, Result, exports::Applied, network, zfs::backing_file};
+use super::{
+    Error, Kind, Result,
+    exports::Applied,
+    network,
+    zfs::{backing_file, zvol},
+};
 pub(super) use secrets::Secrets;
 
 use crate::types::{
@@ -308,6 +313,7 @@ fn look_behind(
 ) -> Result<Backings> {
     let mut backings = Backings::default();
     let mut last = Instant::now();
+    let mut links = zvol::Waiting::new();
     loop {
         let mut waiting = false;
         for unit in units {
@@ -342,6 +348,7 @@ fn look_behind(
             return Ok(backings);
         }
         step();
+        links.go_on()?;
         std::thread::sleep(Duration::from_millis(100));
     }
 }

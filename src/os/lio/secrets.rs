@@ -43,18 +43,8 @@ impl Secrets {
     }
 
     pub(in crate::os) fn keys(&self) -> Result<Vec<String>> {
-        let failed = |error: &std::io::Error| Error::io(format!("reading {}", self.folder.display()), error);
-        let entries = match std::fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(&error)),
-        };
-        let mut keys = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(|error| failed(&error))?.file_name().to_string_lossy().into_owned();
-            keys.extend(self.path(&name).is_ok().then_some(name));
-        }
-        Ok(keys)
+        let names = file::names(&self.folder)?;
+        Ok(names.into_iter().filter(|name| self.path(name).is_ok()).collect())
     }
 }
 

@@ -12,7 +12,6 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::fs::FileTypeExt,
     time::{Duration, Instant},
 };
 
@@ -22,6 +21,7 @@ use super::{
     messages,
     program::{self, Record},
     property,
+    zvol::wait_for_link,
 };
 use crate::{
     os::{
@@ -38,9 +38,6 @@ use crate::{
 /// How long udev and whoever it starts may have a zvol open that is to be destroyed, and the time between two tries.
 const OPEN_ELSEWHERE: Duration = Duration::from_secs(6);
 const OPEN_WAIT: Duration = Duration::from_millis(250);
-/// How long udev gets to make the link of a zvol, and the time between two looks.
-const LINK_LIMIT: Duration = Duration::from_secs(30);
-const LINK_WAIT: Duration = Duration::from_millis(5);
 /// So many datasets are looked at one by one, which leaves nothing in the pool's history; more of them by a program.
 const FEW: usize = 16;
 /// Largest block of our zvols.
@@ -108,7 +105,7 @@ impl Datasets for OpenZfs {
             }
             DatasetKind::Zvol { .. } => {
                 self.make(&creation.name, &Made::Zvol, &properties)?;
-                wait_for_device(&creation.name)
+                wait_for_link(&creation.name.device())
             }
         }
     }
@@ -121,7 +118,7 @@ impl Datasets for OpenZfs {
         }
         let properties = Properties::new(numbers, &creation.mark, &creation.notes);
         self.make_clone(&creation.name, &creation.origin, &properties)?;
-        if is_zvol { wait_for_device(&creation.name) } else { self.mount(&creation.name) }
+        if is_zvol { wait_for_link(&creation.name.device()) } else { self.mount(&creation.name) }
     }
 
     fn change_dataset(&self, name: &DatasetName, change: &DatasetChange) -> Result<()> {
@@ -154,7 +151,7 @@ impl Datasets for OpenZfs {
     fn mount_dataset(&self, name: &DatasetName) -> Result<()> {
         let facts = self.required(name)?;
         match facts.kind {
-            DatasetKind::Zvol { .. } => wait_for_device(name),
+            DatasetKind::Zvol { .. } => wait_for_link(&name.device()),
             DatasetKind::Filesystem { .. } if facts.mounted => Ok(()),
             DatasetKind::Filesystem { .. } => self.mount(name),
         }
@@ -302,25 +299,6 @@ impl OpenZfs {
 /// The pool that a dataset is in.
 pub(super) fn pool(name: &DatasetName) -> &str {
     name.as_str().split_once('/').map_or(name.as_str(), |(pool, _)| pool)
-}
-
-/// Waits until udev has made the link of a zvol that is there.
-fn wait_for_device(name: &DatasetName) -> Result<()> {
-    let device = name.device();
-    let action = || format!("waiting for {device}");
-    let deadline = Instant::now() + LINK_LIMIT;
-    loop {
-        match std::fs::metadata(&device) {
-            Ok(found) if found.file_type().is_block_device() => return Ok(()),
-            Ok(_) => return Err(Error::new(Kind::Other, action(), "it is no block device")),
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(action(), &error)),
-            Err(_) if Instant::now() >= deadline => {
-                let detail = format!("udev has not made it within {} s", LINK_LIMIT.as_secs());
-                return Err(Error::new(Kind::TimedOut, action(), detail));
-            }
-            Err(_) => std::thread::sleep(LINK_WAIT),
-        }
-    }
 }
 
 fn facts(record: &Record, mounts: &BTreeMap<String, String>) -> Result<DatasetFacts> {

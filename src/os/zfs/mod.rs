@@ -22,6 +22,7 @@ mod snapshot;
 mod statistics;
 mod status;
 mod stream;
+pub(in crate::os) mod zvol;
 
 use std::{
     path::{Path, PathBuf},
