@@ -1,5 +1,7 @@
 //! Rows of snapshots and of what holds them.
 
+use std::collections::HashMap;
+
 use rusqlite::{Row, Transaction, params};
 
 use super::{
@@ -125,6 +127,15 @@ pub fn find(view: &Transaction<'_>, id: SnapshotId) -> Result<Option<SnapshotRow
     Ok(query(view, "WHERE snapshot.id = ?1", [id.0])?.pop())
 }
 
+/// The rows of these ids, in their order; those that are not there are left out. For ids that were given one after the
+/// other: it costs as much as there are rows between the first and the last.
+pub fn find_all(view: &Transaction<'_>, ids: &[SnapshotId]) -> Result<Vec<SnapshotRow>> {
+    let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) else { return Ok(Vec::new()) };
+    let rows = query(view, "WHERE snapshot.id BETWEEN ?1 AND ?2", [first.0, last.0])?;
+    let mut rows: HashMap<SnapshotId, SnapshotRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+    Ok(ids.iter().filter_map(|id| rows.remove(id)).collect())
+}
+
 /// Rows with this name that clients may see, in all volumes.
 pub fn find_name(view: &Transaction<'_>, name: &str) -> Result<Vec<SnapshotRow>> {
     query(view, "WHERE snapshot.name = ?1 AND snapshot.state <> 'creating' ORDER BY snapshot.id", [name])
@@ -172,17 +183,11 @@ pub fn insert(
     Ok(SnapshotId(transaction.last_insert_rowid()))
 }
 
-/// The snapshot is there, with this guid.
-pub fn set_ready(transaction: &Transaction<'_>, id: SnapshotId, guid: u64) -> Result<()> {
-    let mut statement = transaction.prepare_cached("UPDATE snapshot SET state = 'ready', guid = ?2 WHERE id = ?1")?;
-    statement.execute(params![id.0, guid.to_string()])?;
-    Ok(())
-}
-
-/// When it was made, where it came from.
-pub fn set_created(transaction: &Transaction<'_>, id: SnapshotId, created: Epoch) -> Result<()> {
-    let mut statement = transaction.prepare_cached("UPDATE snapshot SET time_created = ?2 WHERE id = ?1")?;
-    statement.execute(params![id.0, created.0])?;
+/// The snapshot is there, with this guid, and was made then, where it came from.
+pub fn set_ready(transaction: &Transaction<'_>, id: SnapshotId, guid: u64, created: Epoch) -> Result<()> {
+    let mut statement = transaction
+        .prepare_cached("UPDATE snapshot SET state = 'ready', guid = ?2, time_created = ?3 WHERE id = ?1")?;
+    statement.execute(params![id.0, guid.to_string(), created.0])?;
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! Making and ending relationships: the side that is asked to by a client. What the partner's question does here is in
 //! `replica.rs`.
 
+use rusqlite::Transaction;
+
 use super::{
     Caller, Engine, link::Trouble, locks::Key, operation::Operation, snapshot::number_in, volume::dataset_name,
 };
@@ -272,15 +274,7 @@ impl Engine {
 
     /// Fails when a volume is a replica: what is done to it would be lost, or make it useless as one.
     pub(super) fn require_no_replica(&self, volume: VolumeId, what: &str) -> Result<()> {
-        let rows = self.catalog.read(|view| catalog::relationship::of_volume(view, volume))?;
-        match rows.iter().find(|row| row.role == Role::Replica) {
-            Some(row) => Err(Error::State(format!(
-                "volume {volume} is the replica of relationship {}, so it can't be {what}; use a clone of one of its \
-                 snapshots, or end the relationship with preserve_replica",
-                row.id
-            ))),
-            None => Ok(()),
-        }
+        self.catalog.read(|view| require_no_replica(view, volume, what))
     }
 
     /// Fails when a volume has relationships; with `force` ends them, keeping replicas.
@@ -295,6 +289,19 @@ impl Engine {
             )));
         }
         rows.iter().try_for_each(|row| self.end_relationship(caller, row, true, Some(true)))
+    }
+}
+
+/// See [`Engine::require_no_replica`].
+pub(super) fn require_no_replica(view: &Transaction<'_>, volume: VolumeId, what: &str) -> Result<()> {
+    let rows = catalog::relationship::of_volume(view, volume)?;
+    match rows.iter().find(|row| row.role == Role::Replica) {
+        Some(row) => Err(Error::State(format!(
+            "volume {volume} is the replica of relationship {}, so it can't be {what}; use a clone of one of its \
+             snapshots, or end the relationship with preserve_replica",
+            row.id
+        ))),
+        None => Ok(()),
     }
 }
 

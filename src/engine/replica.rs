@@ -227,8 +227,7 @@ impl Engine {
             }
             let size = self.zfs.dataset(&dataset)?.and_then(|facts| super::volume_create::size_in(&facts));
             self.catalog.write(|transaction| -> Result<()> {
-                catalog::snapshot::set_ready(transaction, snapshot, guid)?;
-                catalog::snapshot::set_created(transaction, snapshot, facts.created)?;
+                catalog::snapshot::set_ready(transaction, snapshot, guid, facts.created)?;
                 // A lun may have grown.
                 catalog::volume::set_size(transaction, row.volume, size)?;
                 Ok(catalog::relationship::delete_delivery(transaction, &row.id, guid)?)

@@ -1,8 +1,14 @@
 //! Making snapshots, of one volume or of many at one moment (contract section 8.6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::{Caller, Engine, locks::Key, operation::Operation};
+use super::{
+    Caller, Engine,
+    locks::Key,
+    operation::Operation,
+    relationship_change::require_no_replica,
+    volume::{require_ready, volume_row},
+};
 use crate::{
     catalog::{self, snapshot::SnapshotRow, volume::VolumeRow},
     error::{Error, Result},
@@ -24,10 +30,14 @@ impl Engine {
         keys.extend(rows.iter().map(|row| Key::Volume(row.id)));
         let _guard = self.locks.acquire(keys, "a snapshot")?;
         self.require_readable(pool)?;
-        for volume in &request.volumes {
-            self.require_no_replica(*volume, "snapshotted here")?;
-        }
-        let rows = request.volumes.iter().map(|id| self.ready_volume(*id)).collect::<Result<Vec<_>>>()?;
+        // One view for all of them: each new one costs as much as some rows.
+        let rows = self.catalog.read(|view| {
+            let ready = |id: &VolumeId| {
+                require_no_replica(view, *id, "snapshotted here")?;
+                volume_row(view, *id).and_then(require_ready)
+            };
+            request.volumes.iter().map(ready).collect::<Result<Vec<_>>>()
+        })?;
         self.require_own_datasets(&rows)?;
         let now = self.now();
         let name = match request.name {
@@ -54,12 +64,14 @@ impl Engine {
         if volumes.is_empty() {
             return Err(Invalid::new("vol_ids", "give the id of at least one volume").into());
         }
-        for (at, volume) in volumes.iter().enumerate() {
-            if volumes[..at].contains(volume) {
+        let mut seen = HashSet::new();
+        for volume in volumes {
+            if !seen.insert(volume) {
                 return Err(Invalid::new("vol_ids", format!("volume {volume} is given twice")).into());
             }
         }
-        let rows: Vec<VolumeRow> = volumes.iter().map(|id| self.volume_row(*id)).collect::<Result<_>>()?;
+        let rows: Vec<VolumeRow> =
+            self.catalog.read(|view| volumes.iter().map(|id| volume_row(view, *id)).collect::<Result<_>>())?;
         match rows.iter().find(|row| row.volume_type == VolumeType::FileBackedLun) {
             Some(row) => {
                 let parent = row.parent.as_ref().map_or(String::new(), |(parent, _)| format!(", volume {parent},"));
@@ -89,8 +101,7 @@ impl Engine {
         }
         self.finish(id, |transaction| {
             made.iter().try_for_each(|(snapshot, facts)| {
-                catalog::snapshot::set_ready(transaction, *snapshot, facts.guid)?;
-                catalog::snapshot::set_created(transaction, *snapshot, facts.created)
+                catalog::snapshot::set_ready(transaction, *snapshot, facts.guid, facts.created)
             })
         })?;
         self.apply_versions(&rows.iter().map(|row| row.volume).collect::<Vec<_>>());
@@ -120,12 +131,13 @@ impl Engine {
     }
 
     pub(super) fn new_rows(&self, snapshots: &[SnapshotId]) -> Result<Vec<SnapshotRow>> {
-        self.catalog.read(|view| {
-            let rows = snapshots
-                .iter()
-                .map(|id| catalog::snapshot::find(view, *id)?.ok_or_else(|| Error::not_found("snapshot", id)));
-            rows.collect()
-        })
+        let rows = self.catalog.read(|view| catalog::snapshot::find_all(view, snapshots))?;
+        if rows.len() == snapshots.len() {
+            return Ok(rows);
+        }
+        let found: HashSet<SnapshotId> = rows.iter().map(|row| row.id).collect();
+        let missing = snapshots.iter().filter(|id| !found.contains(id)).map(ToString::to_string);
+        Err(Error::not_found("snapshot", missing.collect::<Vec<_>>().join(", ")))
     }
 }
 

@@ -5,6 +5,8 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
+use rusqlite::Transaction;
+
 use super::{Engine, pool::zpool_name};
 use crate::{
     catalog::{self, RowState, pool::PoolRow, volume::VolumeRow},
@@ -55,8 +57,7 @@ impl Engine {
     }
 
     pub(super) fn volume_row(&self, id: VolumeId) -> Result<VolumeRow> {
-        let row = self.catalog.read(|view| catalog::volume::find(view, id))?;
-        row.filter(|row| row.state != RowState::Creating).ok_or_else(|| Error::not_found("volume", id))
+        self.catalog.read(|view| volume_row(view, id))
     }
 
     /// Puts sizes beside rows: one question for each pool, however many volumes it has.
@@ -156,6 +157,20 @@ impl Engine {
             "the dataset {dataset} does not carry the mark of volume {id} of this appliance (vsnap:id is {found}), so it \
              was left alone"
         )))
+    }
+}
+
+/// The row of a volume that clients may see.
+pub(super) fn volume_row(view: &Transaction<'_>, id: VolumeId) -> Result<VolumeRow> {
+    let row = catalog::volume::find(view, id)?;
+    row.filter(|row| row.state != RowState::Creating).ok_or_else(|| Error::not_found("volume", id))
+}
+
+/// A row that can be changed.
+pub(super) fn require_ready(row: VolumeRow) -> Result<VolumeRow> {
+    match row.state {
+        RowState::Ready => Ok(row),
+        _ => Err(Error::State(format!("volume {} is being deleted", row.id))),
     }
 }
 

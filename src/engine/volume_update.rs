@@ -4,10 +4,11 @@ use super::{
     Caller, Engine,
     locks::Key,
     operation::{Operation, VolumeProperties},
+    volume::require_ready,
     volume_create::{file_notes, require_free_name},
 };
 use crate::{
-    catalog::{self, RowState, volume::VolumeRow},
+    catalog::{self, volume::VolumeRow},
     error::{Error, Result},
     os::{DatasetChange, DatasetFacts},
     types::{
@@ -43,11 +44,7 @@ impl Engine {
 
     /// A row that can be changed.
     pub(super) fn ready_volume(&self, id: VolumeId) -> Result<VolumeRow> {
-        let row = self.volume_row(id)?;
-        match row.state {
-            RowState::Ready => Ok(row),
-            _ => Err(Error::State(format!("volume {id} is being deleted"))),
-        }
+        self.volume_row(id).and_then(require_ready)
     }
 
     fn new_size(&self, row: &VolumeRow, change: Option<SizeChange>) -> Result<Option<u64>> {
