@@ -14,7 +14,7 @@ TEST ?=
 # Arguments of the benchmark program, for bench.
 BENCH ?=
 
-.PHONY: help setup run stop vm-shell clean-vm test check format scripts lints dependencies docs unit vm-test bench bench-native bench-report deb image
+.PHONY: help setup run stop vm-shell clean-vm test check format scripts lints dependencies docs unit vm-test scale bench bench-native bench-report deb image
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -69,6 +69,9 @@ unit: setup ## Unit, API, crash and architecture tests
 
 vm-test: setup ## The tests against real appliances in VMs (TEST=name: some; KEEP=1: leave them; NODES=1: one VM)
 	@tests/vm/run $(TEST)
+
+scale: setup ## The test of 1,000 volumes with 20,000 snapshots, 500 shares and 500 LUNs; make test has a fifth of them
+	@VSNAP_TEST_VOLUMES=1000 tests/vm/run thousands
 
 bench: setup ## Measures an appliance in VMs beside other tools (BENCH="--only snapshot": a part)
 	@tests/vm/bench $(BENCH)

@@ -121,7 +121,8 @@ impl Bed {
         let boot = self.boot_id().unwrap();
         self.shell("(sleep 1; systemctl reboot) >/dev/null 2>&1 &");
         wait_until("the appliance reboots", 240, || self.boot_id().is_some_and(|now| now != boot));
-        wait_until("the daemon is back", 240, || self.try_shell("systemctl is-active vsnapd").status.success());
+        // It is ready when all is served again, which takes minutes when there is much of it.
+        wait_until("the daemon is back", 600, || self.try_shell("systemctl is-active vsnapd").status.success());
         self.wait_for_api();
     }
 

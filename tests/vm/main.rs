@@ -25,6 +25,7 @@ mod scale;
 mod shares;
 mod snapshots;
 mod system;
+mod thousands;
 mod upkeep;
 mod users;
 mod volumes;

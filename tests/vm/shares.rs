@@ -172,47 +172,6 @@ fn a_burst_of_changes_keeps_no_deletion_from_its_end() {
     println!("the other one took {:?}", began.elapsed());
 }
 
-/// As many as are made in half a minute, since what it costs must not depend on how many there are.
-#[test]
-fn many_shares_and_luns_come_back_with_a_few_processes() {
-    const MANY: usize = 10;
-    const TRACE: &str = "/sys/kernel/tracing";
-    let bed = Bed::fresh();
-    let pool = bed.create_pool("shares", "raid0", &bed.equal_disks(1));
-    let host = bed.post("/api/host", json!({"name": "many", "iqns": ["iqn.1994-05.com.example:many"]})).ok();
-    let host = host["id"].as_str().unwrap();
-    for number in 0..MANY {
-        let volume = filesystem(&bed, &pool, &format!("fs{number}"));
-        share(&bed, &volume, if number % 2 == 0 { nfs(&["10.9.9.9"]) } else { json!({"share_type": "smb"}) });
-        let body =
-            json!({"name": format!("lun{number}"), "volume_type": "lun", "pool_id": pool, "size_total": 16 << 20});
-        let lun = bed.post("/api/volume", body).ok();
-        bed.post(&format!("/api/host/{host}"), json!({"action": "map", "vol_id": lun["id"]})).ok();
-    }
-    let exports = || {
-        let links = "find /sys/kernel/config/target/iscsi -type l | sort";
-        bed.shell(&format!(
-            "grep -o '^/vsnap[^(]*' /var/lib/nfs/etab | sort; grep '^\\[' /etc/samba/vsnap.conf; {links}"
-        ))
-    };
-    let before = exports();
-    bed.shell(
-        "systemctl stop vsnapd; exportfs -ua; rm /etc/exports.d/vsnap.exports /etc/samba/vsnap.conf; \
-               targetcli clearconfig confirm=true >/dev/null",
-    );
-    let _trace = bed.afterwards(format!("echo 0 > {TRACE}/events/sched/sched_process_exec/enable"));
-    bed.shell(&format!("echo > {TRACE}/trace; echo 1 > {TRACE}/events/sched/sched_process_exec/enable"));
-    let began = Instant::now();
-    bed.shell("systemctl start vsnapd");
-    bed.wait_for_api();
-    println!("{MANY} shares and {MANY} luns were back after {:?}", began.elapsed());
-    assert_eq!(exports(), before);
-    let trace = bed.shell(&format!("cat {TRACE}/trace"));
-    let runs = |program: &str| trace.lines().filter(|line| line.contains(&format!("/{program} "))).count();
-    assert_eq!(["exportfs", "testparm", "smbcontrol"].map(runs), [1, 1, 1], "{trace}");
-    bed.delete(&format!("/api/host/{host}")).ok();
-}
-
 #[test]
 fn snapshots_are_in_an_nfs_share_when_they_are_wanted() {
     let bed = Bed::fresh();
