@@ -15,6 +15,9 @@ use crate::{
 /// How long a request waits for the one before it. What takes longer is a long operation, and says so by 409.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long it waits for all that are before it, when none of them is long: many luns are mapped to one host at once.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// Something that only one operation at a time may change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
@@ -75,6 +78,8 @@ impl Key {
 struct Holder {
     work: &'static str,
     count: usize,
+    /// Since when the key is held without a break.
+    since: Instant,
 }
 
 /// Which keys are held, and by what.
@@ -100,11 +105,12 @@ impl Locks {
     }
 
     fn acquire_within(&self, keys: &mut Vec<Key>, work: &'static str, patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
+        let began = Instant::now();
         let mut held = self.lock();
         while let Some((key, holder)) =
             keys.iter().flat_map(Key::rivals).find_map(|rival| held.get_key_value(&rival).map(|(k, h)| (k.clone(), *h)))
         {
+            let deadline = (began.max(holder.since) + patience).min(began + LONGEST);
             let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
                 return Err(Error::Busy(format!("{key} is busy with {}; try again when that has ended", holder.work)));
             };
@@ -113,7 +119,7 @@ impl Locks {
         let mut seen = std::collections::HashSet::new();
         keys.retain(|key| seen.insert(key.clone()));
         for key in keys.iter() {
-            held.entry(key.clone()).or_insert(Holder { work, count: 0 }).count += 1;
+            held.entry(key.clone()).or_insert(Holder { work, count: 0, since: Instant::now() }).count += 1;
         }
         Ok(())
     }
@@ -173,6 +179,23 @@ mod tests {
         assert!(locks.acquire_within(&mut vec![Key::Within(pool)], "x", Duration::ZERO).is_err());
         drop(deletion);
         assert!(locks.acquire(vec![Key::Within(pool)], "x").is_ok());
+    }
+
+    /// Each is done long before anybody's patience ends, the last one long after.
+    #[test]
+    fn who_waits_for_many_short_ones_is_patient() {
+        let (locks, patience) = (Locks::default(), Duration::from_millis(600));
+        let work = || {
+            let mut keys = vec![Key::System];
+            let taken = locks.acquire_within(&mut keys, "short work", patience);
+            let _guard = taken.as_ref().ok().map(|()| Guard { locks: &locks, keys });
+            std::thread::sleep(Duration::from_millis(200));
+            taken.is_ok()
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..6).map(|_| scope.spawn(work)).collect();
+            assert!(workers.into_iter().all(|worker| worker.join().unwrap()));
+        });
     }
 
     #[test]
