@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, process::Stdio, sync::Arc};
 
-use super::{OpenZfs, messages, property};
+use super::{OpenZfs, messages, program::Record, property};
 use crate::{
     os::{
         Datasets, Error, Kind, Result,
@@ -16,6 +16,9 @@ use crate::{
         names::{BookmarkName, DatasetName, SnapshotName},
     },
 };
+
+/// What stands for no encryption: inherited from nowhere, or off (`zio_encrypt` of `sys/zio.h`).
+const NO_CIPHER: [&str; 2] = ["0", "2"];
 
 impl Streams for OpenZfs {
     fn bookmarks(&self, dataset: &DatasetName) -> Result<Vec<BookmarkFacts>> {
@@ -48,9 +51,7 @@ impl Streams for OpenZfs {
     }
 
     fn receive_token(&self, dataset: &DatasetName) -> Result<Option<String>> {
-        let command = self.zfs(["get", "-Hp", "-o", "value", "receive_resume_token", dataset.as_str()]);
-        let token = command.output(messages::zfs)?.trim().to_owned();
-        Ok(Some(token).filter(|token| token != "-"))
+        Ok(self.there(dataset)?.find("receive_resume_token").map(str::to_owned))
     }
 
     fn read_token(&self, token: &str) -> Result<Option<TokenFacts>> {
@@ -103,8 +104,7 @@ impl Streams for OpenZfs {
     }
 
     fn is_encrypted(&self, dataset: &DatasetName) -> Result<bool> {
-        let value = self.zfs(["get", "-H", "-o", "value", "encryption", dataset.as_str()]).output(messages::zfs)?;
-        Ok(!["off", "-"].contains(&value.trim()))
+        Ok(self.there(dataset)?.find("encryption").is_some_and(|cipher| !NO_CIPHER.contains(&cipher)))
     }
 
     fn sync(&self, dataset: &DatasetName) -> Result<()> {
@@ -147,6 +147,12 @@ impl Streams for OpenZfs {
 }
 
 impl OpenZfs {
+    /// What ZFS knows of a dataset that must be there.
+    fn there(&self, dataset: &DatasetName) -> Result<Record> {
+        let missing = || Error::new(Kind::Missing, format!("reading {dataset}"), "there is no such dataset");
+        self.look(dataset.as_str())?.ok_or_else(missing)
+    }
+
     /// Whether nobody can read what is in a dataset, as long as its key is not loaded.
     fn lacks_key(&self, dataset: &DatasetName) -> Result<bool> {
         let value = self.zfs(["get", "-H", "-o", "value", "keystatus", dataset.as_str()]).output(messages::zfs)?;
