@@ -8,7 +8,7 @@ use super::Engine;
 use crate::{
     catalog::{self, RowState, snapshot::SnapshotRow},
     error::{Error, Result},
-    os::SnapshotFacts,
+    os::{MadeSnapshot, SnapshotFacts},
     types::{
         Epoch, Name, SnapshotId, VolumeId,
         ids::Mark,
@@ -67,24 +67,27 @@ impl Engine {
 
     /// Whether this appliance made it.
     pub(super) fn is_own_snapshot(&self, facts: &SnapshotFacts) -> bool {
-        facts.mark.as_ref().is_some_and(|mark| mark.snapshot_name(&self.id()).is_some())
+        self.is_own_mark(facts.mark.as_ref())
+    }
+
+    fn is_own_mark(&self, mark: Option<&Mark>) -> bool {
+        mark.is_some_and(|mark| mark.snapshot_name(&self.id()).is_some())
     }
 
     /// The snapshot of a row in ZFS; `None` when it is gone. One that is not ours is a contradiction.
     pub(super) fn find_own_snapshot(&self, row: &SnapshotRow) -> Result<Option<SnapshotFacts>> {
         let Some(facts) = self.zfs.snapshot_facts(&row.zfs_name()?)? else { return Ok(None) };
-        self.require_own_snapshot(&facts)?;
+        self.require_own_mark(&facts.name, facts.mark.as_ref())?;
         Ok(Some(facts))
     }
 
-    fn require_own_snapshot(&self, facts: &SnapshotFacts) -> Result<()> {
-        if self.is_own_snapshot(facts) {
+    fn require_own_mark(&self, snapshot: &str, mark: Option<&Mark>) -> Result<()> {
+        if self.is_own_mark(mark) {
             return Ok(());
         }
-        let found = facts.mark.as_ref().map_or("none", Mark::as_str);
+        let found = mark.map_or("none", Mark::as_str);
         Err(Error::Contradiction(format!(
-            "the snapshot {} does not carry the mark of this appliance (vsnap:id is {found}), so it was left alone",
-            facts.name
+            "the snapshot {snapshot} does not carry the mark of this appliance (vsnap:id is {found}), so it was left alone"
         )))
     }
 
@@ -95,16 +98,16 @@ impl Engine {
         Ok((name, facts))
     }
 
-    /// The same of several in one pool, by one question for all, in the order of the rows.
-    pub(super) fn own_snapshots(&self, rows: &[SnapshotRow]) -> Result<Vec<(SnapshotName, SnapshotFacts)>> {
+    /// Snapshots of rows in one pool that were made, by one question for all, in the order of the rows.
+    pub(super) fn made_snapshots(&self, rows: &[SnapshotRow]) -> Result<Vec<(SnapshotName, MadeSnapshot)>> {
         let names = rows.iter().map(SnapshotRow::zfs_name).collect::<catalog::Result<Vec<_>>>()?;
-        let found = self.zfs.snapshots_named(&names)?;
-        let mut facts: HashMap<String, SnapshotFacts> =
-            found.into_iter().map(|facts| (facts.name.clone(), facts)).collect();
+        let found = self.zfs.made_snapshots(&names)?;
+        let mut found: HashMap<String, MadeSnapshot> =
+            found.into_iter().map(|snapshot| (snapshot.name.clone(), snapshot)).collect();
         let own = |name: SnapshotName| {
-            let facts = facts.remove(name.as_str()).ok_or_else(|| gone(&name))?;
-            self.require_own_snapshot(&facts)?;
-            Ok((name, facts))
+            let snapshot = found.remove(name.as_str()).ok_or_else(|| gone(&name))?;
+            self.require_own_mark(&snapshot.name, snapshot.mark.as_ref())?;
+            Ok((name, snapshot))
         };
         names.into_iter().map(own).collect()
     }

@@ -15,6 +15,7 @@ use crate::{
     os::Kind,
     types::{
         Epoch, Invalid, Name, PoolId, SnapshotId, VolumeId,
+        names::SnapshotName,
         snapshot::{LOCK_TAG, Retention, Snapshot, SnapshotRequest},
         volume::VolumeType,
     },
@@ -93,19 +94,25 @@ impl Engine {
             }
         }
         let mut made = Vec::new();
-        for (row, (name, facts)) in rows.iter().zip(self.own_snapshots(&rows)?) {
-            if row.retention.locked && !facts.holds.iter().any(|tag| tag == LOCK_TAG) {
+        for (row, (name, snapshot)) in rows.iter().zip(self.made_snapshots(&rows)?) {
+            if row.retention.locked && !self.is_held_by_lock(&name)? {
                 self.zfs.hold(&name, LOCK_TAG)?;
             }
-            made.push((row.id, facts));
+            made.push((row.id, snapshot));
         }
         self.finish(id, |transaction| {
-            made.iter().try_for_each(|(snapshot, facts)| {
-                catalog::snapshot::set_ready(transaction, *snapshot, facts.guid, facts.created)
+            made.iter().try_for_each(|(id, snapshot)| {
+                catalog::snapshot::set_ready(transaction, *id, snapshot.guid, snapshot.created)
             })
         })?;
         self.apply_versions(&rows.iter().map(|row| row.volume).collect::<Vec<_>>());
         Ok(())
+    }
+
+    /// Whether it got its hold before a crash.
+    fn is_held_by_lock(&self, name: &SnapshotName) -> Result<bool> {
+        let facts = self.zfs.snapshot_facts(name)?;
+        Ok(facts.is_some_and(|facts| facts.holds.iter().any(|tag| tag == LOCK_TAG)))
     }
 
     /// A create that failed turns into the delete.

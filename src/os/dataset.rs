@@ -93,6 +93,19 @@ pub struct DatasetFacts {
     pub origin: Option<String>,
 }
 
+/// What is to be known of a snapshot that was made. The rest of [`SnapshotFacts`] takes ZFS twice as long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeSnapshot {
+    /// ZFS name.
+    pub name: String,
+    /// ZFS guid.
+    pub guid: u64,
+    /// When it was made.
+    pub created: Epoch,
+    /// Local value of `vsnap:id`.
+    pub mark: Option<Mark>,
+}
+
 /// What is known of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotFacts {
@@ -178,8 +191,9 @@ pub trait Datasets: Send + Sync {
     fn snapshot_facts(&self, name: &SnapshotName) -> Result<Option<SnapshotFacts>>;
     /// Marks of datasets of one pool, without starting a process; `None` for one without. What is not there is left out.
     fn marks(&self, names: &[DatasetName]) -> Result<BTreeMap<DatasetName, Option<Mark>>>;
-    /// Snapshots of one pool, in any order, without starting a process. What is not there is left out.
-    fn snapshots_named(&self, names: &[SnapshotName]) -> Result<Vec<SnapshotFacts>>;
+    /// Snapshots of one pool that may just have been made, in any order, without starting a process. What is not there is
+    /// left out.
+    fn made_snapshots(&self, names: &[SnapshotName]) -> Result<Vec<MadeSnapshot>>;
     /// All snapshots of a dataset, ours or not, the oldest first; empty when there is no such dataset.
     fn snapshots(&self, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>>;
     /// Destroys snapshots of one pool in one transaction, without starting a process. Those that are gone count as

@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 
 pub use dataset::{
     Change, ChangeKind, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets,
-    SnapshotFacts,
+    MadeSnapshot, SnapshotFacts,
 };
 pub use error::{Error, Kind};
 pub use exports::{Applied, Exports, LinuxExports};

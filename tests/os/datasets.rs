@@ -112,7 +112,7 @@ fn datasets_that_are_not_there_are_missing_and_nothing_else() {
     fails(system.zfs.descendants(&name), Kind::Missing);
     fails(system.zfs.numbers(&pool, std::slice::from_ref(&name)), Kind::Missing);
     fails(system.zfs.marks(std::slice::from_ref(&name)), Kind::Missing);
-    fails(system.zfs.snapshots_named(&[name.snapshot(SnapshotId(1))]), Kind::Missing);
+    fails(system.zfs.made_snapshots(&[name.snapshot(SnapshotId(1))]), Kind::Missing);
     fails(system.zfs.create_dataset(&dataset(&name, kind)), Kind::Missing);
     fails(system.zfs.mount_pool(&pool), Kind::Missing);
     System::with_small_pool(|system| {
@@ -120,7 +120,7 @@ fn datasets_that_are_not_there_are_missing_and_nothing_else() {
         assert_eq!(system.zfs.datasets(&pool).unwrap(), []);
         assert_eq!(system.zfs.descendants(&name).unwrap(), [""; 0]);
         assert!(system.zfs.marks(std::slice::from_ref(&name)).unwrap().is_empty());
-        assert_eq!(system.zfs.snapshots_named(&[name.snapshot(SnapshotId(1))]).unwrap(), []);
+        assert_eq!(system.zfs.made_snapshots(&[name.snapshot(SnapshotId(1))]).unwrap(), []);
         assert!(system.zfs.numbers(&pool, std::slice::from_ref(&name)).unwrap().is_empty());
         fails(system.zfs.change_dataset(&name, &change), Kind::Missing);
         fails(system.zfs.destroy_dataset(&name), Kind::Missing);

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, fs};
 
 use vsnap::{
-    os::{Change, ChangeKind, CloneCreation, Kind, SnapshotFacts},
+    os::{Change, ChangeKind, CloneCreation, Kind, MadeSnapshot, SnapshotFacts},
     types::{
         SnapshotId,
         ids::Mark,
@@ -62,11 +62,17 @@ fn snapshots_of_several_datasets_are_taken_at_once() {
         assert_eq!(taken[0].transaction, taken[1].transaction);
         assert_ne!(taken[0].guid, taken[1].guid);
         let wanted = [snapshots[0].clone(), snapshots[1].clone(), names[0].snapshot(SnapshotId(99))];
-        let mut named = system.zfs.snapshots_named(&wanted).unwrap();
+        let made = taken.each_ref().map(|snapshot| MadeSnapshot {
+            name: snapshot.name.clone(),
+            guid: snapshot.guid,
+            created: snapshot.created,
+            mark: snapshot.mark.clone(),
+        });
+        let mut named = system.zfs.made_snapshots(&wanted).unwrap();
         named.sort_by(|one, other| one.name.cmp(&other.name));
-        assert_eq!(named, taken);
-        assert_eq!(system.zfs.snapshots_named(&wanted[..1]).unwrap(), taken[..1]);
-        assert_eq!(system.zfs.snapshots_named(&[]).unwrap(), []);
+        assert_eq!(named, made);
+        assert_eq!(system.zfs.made_snapshots(&wanted[..1]).unwrap(), made[..1]);
+        assert_eq!(system.zfs.made_snapshots(&[]).unwrap(), []);
         system.zfs.snapshot(&[], &mark(), &notes).unwrap();
         assert_eq!(system.zfs.snapshots(&names[0]).unwrap(), [taken[0].clone()]);
     });

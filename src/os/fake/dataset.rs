@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     os::{
-        Change, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, Kind, Result,
-        SnapshotFacts,
+        Change, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, Kind, MadeSnapshot,
+        Result, SnapshotFacts,
     },
     types::{
         ids::Mark,
@@ -224,8 +224,9 @@ impl Datasets for FakeOs {
         names.iter().filter_map(|name| mark(name).transpose()).collect()
     }
 
-    fn snapshots_named(&self, names: &[SnapshotName]) -> Result<Vec<SnapshotFacts>> {
-        let facts = names.iter().map(|name| self.snapshot_facts(name));
+    fn made_snapshots(&self, names: &[SnapshotName]) -> Result<Vec<MadeSnapshot>> {
+        let made = |SnapshotFacts { name, guid, created, mark, .. }| MadeSnapshot { name, guid, created, mark };
+        let facts = names.iter().map(|name| Ok(self.snapshot_facts(name)?.map(made)));
         facts.filter_map(Result::transpose).collect()
     }
 

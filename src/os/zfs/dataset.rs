@@ -26,7 +26,7 @@ use super::{
 use crate::{
     os::{
         Change, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, Error, Kind,
-        Result, SnapshotFacts,
+        MadeSnapshot, Result, SnapshotFacts,
     },
     types::{
         ids::Mark,
@@ -195,8 +195,8 @@ impl Datasets for OpenZfs {
         Ok(marks)
     }
 
-    fn snapshots_named(&self, names: &[SnapshotName]) -> Result<Vec<SnapshotFacts>> {
-        self.read_named(names)
+    fn made_snapshots(&self, names: &[SnapshotName]) -> Result<Vec<MadeSnapshot>> {
+        self.read_made(names)
     }
 
     fn snapshots(&self, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>> {

@@ -50,6 +50,13 @@ local function read(name, properties)
     return fields
 end
 
+local function read_mark(name, fields)
+    local value, source = zfs.get_prop(name, "vsnap:id")
+    if value ~= nil and source == name then
+        fields[#fields + 1] = "vsnap:id=" .. escape(value)
+    end
+end
+
 local function read_notes(name, fields)
     for property, value, source in zfs.list.user_properties(name) do
         if source == name and string.sub(property, 1, 6) == "vsnap:" then
@@ -120,12 +127,12 @@ for name in pairs(names) do
 end
 "#;
 
-/// Marks and notes of datasets.
+/// Marks of datasets.
 pub(super) const MARKS: &str = r#"
 for name in pairs(names) do
     if zfs.exists(name) then
         local fields = { name }
-        read_notes(name, fields)
+        read_mark(name, fields)
         lines[#lines + 1] = table.concat(fields, "\t")
     end
 end
@@ -146,6 +153,17 @@ for name in pairs(names) do
             end
         end
         read_notes(name, fields)
+        lines[#lines + 1] = table.concat(fields, "\t")
+    end
+end
+"#;
+
+/// What is wanted of snapshots that were just made.
+pub(super) const MADE: &str = r#"
+for name in pairs(names) do
+    if zfs.exists(name) then
+        local fields = read(name, { "guid", "creation" })
+        read_mark(name, fields)
         lines[#lines + 1] = table.concat(fields, "\t")
     end
 end

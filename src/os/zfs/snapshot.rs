@@ -11,7 +11,7 @@ use super::{
     property,
 };
 use crate::{
-    os::{Error, Kind, Result, SnapshotFacts},
+    os::{Error, Kind, MadeSnapshot, Result, SnapshotFacts},
     types::{
         Epoch,
         ids::Mark,
@@ -67,14 +67,20 @@ impl OpenZfs {
         }
     }
 
-    pub(super) fn read_named(&self, names: &[SnapshotName]) -> Result<Vec<SnapshotFacts>> {
+    pub(super) fn read_made(&self, names: &[SnapshotName]) -> Result<Vec<MadeSnapshot>> {
         match names {
             [] => Ok(Vec::new()),
-            [name] => Ok(self.read_snapshot(name)?.into_iter().collect()),
+            // Without a line in the pool's history.
+            [name] => match self.look(name.as_str())? {
+                Some(record) => Ok(vec![made(&record)?]),
+                None => {
+                    self.require_pool(dataset::pool(name.dataset()), || format!("reading {name}")).map(|()| Vec::new())
+                }
+            },
             [first, ..] => {
                 let texts = names.iter().map(SnapshotName::as_str);
-                let records = self.read_all(dataset::pool(first.dataset()), program::SNAPSHOTS, texts)?;
-                records.iter().map(facts).collect()
+                let records = self.read_all(dataset::pool(first.dataset()), program::MADE, texts)?;
+                records.iter().map(made).collect()
             }
         }
     }
@@ -118,6 +124,15 @@ fn action(verb: &str, names: &[SnapshotName]) -> String {
         [name] => format!("{verb} snapshot {name}"),
         _ => format!("{verb} {} snapshots", names.len()),
     }
+}
+
+fn made(record: &Record) -> Result<MadeSnapshot> {
+    Ok(MadeSnapshot {
+        name: record.name.clone(),
+        guid: record.number("guid")?,
+        created: Epoch(record.number("creation")?.cast_signed()),
+        mark: record.notes()?.remove(property::MARK).map(Mark::read),
+    })
 }
 
 fn facts(record: &Record) -> Result<SnapshotFacts> {
