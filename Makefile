@@ -70,7 +70,7 @@ unit: setup ## Unit, API, crash and architecture tests
 vm-test: setup ## The tests against real appliances in VMs (TEST=name: some; KEEP=1: leave them; NODES=1: one VM)
 	@tests/vm/run $(TEST)
 
-scale: setup ## The test of 1,000 volumes with 20,000 snapshots, 500 shares and 500 LUNs; make test has a fifth of them
+scale: setup ## The test of 1,000 volumes with 20,000 snapshots, 500 shares and 500 LUNs; make test has a tenth of them
 	@VSNAP_TEST_VOLUMES=1000 tests/vm/run thousands
 
 bench: setup ## Measures an appliance in VMs beside other tools (BENCH="--only snapshot": a part)
