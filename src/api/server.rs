@@ -208,9 +208,12 @@ impl Running {
     /// What makes the API listen on the interfaces that have `mgmt`: on all at once, or, when those that it is given
     /// lack it, on each of the others. For threads that may block; it comes back when it is done.
     pub fn follower(&self) -> impl Fn(&BTreeSet<String>) + Send + Sync + use<> {
-        let (network, runtime) = (Arc::clone(&self.network), runtime::Handle::current());
+        // Not its owner: the network has the router, that the engine, and the engine keeps this.
+        let (network, runtime) = (Arc::downgrade(&self.network), runtime::Handle::current());
         move |without_management| {
-            runtime.block_on(async { network.lock().await.follow(without_management).await });
+            if let Some(network) = network.upgrade() {
+                runtime.block_on(async { network.lock().await.follow(without_management).await });
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use vsnap::{
     os::{Kind, LabelOwner},
@@ -70,6 +70,25 @@ fn a_cache_is_cleared_of_its_own_pool_only() {
         fails(system.machine.release_disk(&disks[0].path, &system.owner(Some(guid ^ 1))), Kind::Denied);
         system.machine.release_disk(&disks[0].path, &system.owner(Some(guid))).unwrap();
         assert_eq!(system.machine.probe_disk(&disks[0].path).unwrap(), DiskUse::Unused);
+    });
+}
+
+/// As udev does after every change.
+#[test]
+fn a_disk_is_cleared_while_somebody_looks_at_its_partition() {
+    System::with_pool(|system, disks| {
+        let guid = system.zfs.pool(&system.name()).unwrap().unwrap().guid;
+        system.zfs.destroy_pool(&system.name()).unwrap();
+        let looker = system.is_real().then(|| {
+            let partition = std::fs::File::open(format!("{}-part1", disks[0].path)).unwrap();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_secs(3));
+                drop(partition);
+            })
+        });
+        system.machine.release_disk(&disks[0].path, &system.owner(Some(guid))).unwrap();
+        assert_eq!(system.machine.probe_disk(&disks[0].path).unwrap(), DiskUse::Unused);
+        looker.into_iter().for_each(|looker| looker.join().unwrap());
     });
 }
 

@@ -5,6 +5,7 @@ use std::{
     io::ErrorKind,
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::{Disks, ZFS_PARTITION, label::Labels};
@@ -12,6 +13,10 @@ use crate::{
     os::{Error, Kind, LabelOwner, Result, file},
     types::disk::DiskUse,
 };
+
+/// How long udev may have a partition open that is to go, and the time between two tries.
+const LOOKED_AT: Duration = Duration::from_secs(15);
+const LOOK_WAIT: Duration = Duration::from_millis(100);
 
 /// What `blkid` finds on a device itself.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -156,14 +161,29 @@ impl Disks {
         for node in cleared.partitions.iter().chain([&device.node]) {
             self.wipefs.command(["--all", "--quiet", node]).output(|_| Kind::Other)?;
         }
-        // The kernel may know partitions of a table that was cleared before.
-        self.blockdev.command(["--rereadpt", &device.node]).output(|_| Kind::Other)?;
+        self.reread_partitions(&device.node)?;
         self.settle()?;
         match self.probe(path) {
             Ok(DiskUse::Unused) => Ok(()),
             Ok(used) => Err(Error::new(Kind::Other, action, format!("it still shows {used:?}"))),
             Err(error) if error.kind == Kind::Missing => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Has the kernel forget the partitions of a table that is gone. It refuses while udev looks at one of them, as it does
+    /// after every change.
+    fn reread_partitions(&self, node: &str) -> Result<()> {
+        let deadline = Instant::now() + LOOKED_AT;
+        loop {
+            let busy = |message: &str| if message.contains("busy") { Kind::Busy } else { Kind::Other };
+            match self.blockdev.command(["--rereadpt", node]).output(busy) {
+                Err(error) if error.kind == Kind::Busy && Instant::now() < deadline => {
+                    self.settle()?;
+                    std::thread::sleep(LOOK_WAIT);
+                }
+                result => return result.map(drop),
+            }
         }
     }
 
