@@ -348,7 +348,7 @@ fn look_behind(
             return Ok(backings);
         }
         step();
-        links.go_on()?;
+        links.go_on();
         std::thread::sleep(Duration::from_millis(100));
     }
 }

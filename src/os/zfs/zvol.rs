@@ -33,13 +33,17 @@ impl Waiting {
         Waiting { told: Instant::now() }
     }
 
-    /// Call again and again while a link is missing.
-    pub(in crate::os) fn go_on(&mut self) -> Result<()> {
+    /// Call again and again while a link is missing. When udev can't be told it goes on without: what waits says at its
+    /// end which link is missing, and all else is not to suffer from it.
+    pub(in crate::os) fn go_on(&mut self) {
         if self.told.elapsed() < TELL_WAIT || Path::new(BUSY).exists() {
-            return Ok(());
+            return;
         }
         self.told = Instant::now();
-        tell(&devices(Path::new(DEVICES))?, &linked(Path::new(LINKS))?)
+        let unlinked = || tell(&devices(Path::new(DEVICES))?, &linked(Path::new(LINKS))?);
+        if let Err(error) = unlinked() {
+            tracing::warn!(%error, "udev cannot be told of zvols without a link");
+        }
     }
 }
 
@@ -93,7 +97,7 @@ pub(super) fn wait_for_link(device: &str) -> Result<()> {
                 return Err(Error::new(Kind::TimedOut, action(), detail));
             }
             Err(_) => {
-                waiting.go_on()?;
+                waiting.go_on();
                 std::thread::sleep(LINK_WAIT);
             }
         }
