@@ -70,8 +70,8 @@ unit: setup ## Unit, API, crash and architecture tests
 vm-test: setup ## The tests against real appliances in VMs (TEST=name: some; KEEP=1: leave them; NODES=1: one VM)
 	@tests/vm/run $(TEST)
 
-scale: setup ## The test of 1,000 volumes with 20,000 snapshots, 500 shares and 500 LUNs; make test has a tenth of them
-	@VSNAP_TEST_VOLUMES=1000 tests/vm/run thousands
+scale: setup ## The tests of 1,000 volumes with 20,000 snapshots, 500 shares and 500 LUNs, and of a volume with 1,000 snapshots
+	@VSNAP_TEST_VOLUMES=1000 VSNAP_TEST_SNAPSHOTS=1000 tests/vm/run thousands scale::
 
 bench: setup ## Measures an appliance in VMs beside other tools (BENCH="--only snapshot": a part)
 	@tests/vm/bench $(BENCH)

@@ -9,8 +9,11 @@ use crate::{
     volumes::{filesystem, pool, snapshot},
 };
 
-/// Far more than are deleted at a time, so that there is time to see it and to kill it.
-const SNAPSHOTS: usize = 260;
+/// Far more than are deleted at a time, so that there is time to see it and to kill it. With `make scale`, 1,000.
+fn snapshot_count() -> usize {
+    let count = std::env::var("VSNAP_TEST_SNAPSHOTS");
+    count.map_or(260, |count| count.parse().expect("VSNAP_TEST_SNAPSHOTS is a number"))
+}
 
 fn deletion(bed: &Bed, volume: &str) -> Value {
     let operations = bed.get(&format!("/api/operation?subject=volume%20{volume}")).ok();
@@ -33,9 +36,10 @@ fn a_long_deletion_shows_its_progress_and_outlives_a_kill_and_its_disks() {
     let (volume, kept) = (filesystem(&bed, &pool, "many"), filesystem(&bed, &pool, "kept"));
     bed.shell(&format!("echo kept > /vsnap/vpool{pool}/fs{kept}/file"));
     // One after the other: ZFS makes one snapshot of a filesystem in each of its transaction groups.
-    (0..SNAPSHOTS).for_each(|at| drop(snapshot(&bed, &volume, json!({"name": format!("s{at}")}))));
-    assert_eq!(bed.get("/api/snapshot?limit=10").ok()["total"], SNAPSHOTS);
-    assert_eq!(bed.get("/api/snapshot").ok()["snapshots"].as_array().unwrap().len(), SNAPSHOTS);
+    let count = snapshot_count();
+    (0..count).for_each(|at| drop(snapshot(&bed, &volume, json!({"name": format!("s{at}")}))));
+    assert_eq!(bed.get("/api/snapshot?limit=10").ok()["total"], count);
+    assert_eq!(bed.get("/api/snapshot").ok()["snapshots"].as_array().unwrap().len(), count);
 
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -68,7 +72,7 @@ fn a_long_deletion_shows_its_progress_and_outlives_a_kill_and_its_disks() {
     let daemon = bed.daemon_pid();
     bed.post("/api/disk", json!({"action": "rescan"})).ok();
     wait_until("the pool is taken in", 150, || bed.pool(&pool)["status"] == "ONLINE");
-    wait_until("the deletion has gone on to its end", 120, || {
+    wait_until("the deletion has gone on to its end", 300, || {
         thread::sleep(Duration::from_secs(1));
         deletion(&bed, &volume)["state"] == "done"
     });
