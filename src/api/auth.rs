@@ -14,9 +14,10 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose};
 
 use super::{
-    Api, blocking,
+    Api,
     edge::Record,
     error::{FORBIDDEN, Failure},
+    look_up,
 };
 use crate::{
     engine::Caller,
@@ -164,7 +165,7 @@ impl FromRequestParts<Api> for ChangeBy {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Failure> {
         let (caller, _) = caller(parts)?;
-        blocking(api, |engine| engine.require_initialized()).await?;
+        look_up(api, |engine| engine.require_initialized())?;
         Ok(ChangeBy(caller))
     }
 }

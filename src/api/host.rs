@@ -11,6 +11,7 @@ use super::{
     body::Json,
     error::Failure,
     host_request::{HostActionRequest, HostProperties, HostVerb, NewHost},
+    look_up,
     lookup::{self, Asked, Listing},
     volume::volume_id,
     wire::{Decimal, Empty},
@@ -203,7 +204,7 @@ pub(super) async fn create(
     params(("id" = Decimal, Path, description = "Id of the host")),
     responses((status = 200, description = "The host", body = HostDetail)))]
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<axum::Json<HostDetail>, Failure> {
-    let host = blocking(&api, move |engine| engine.host(host_id(&id)?)).await?;
+    let host = look_up(&api, |engine| engine.host(host_id(&id)?))?;
     Ok(axum::Json(host.into()))
 }
 

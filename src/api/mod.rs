@@ -184,7 +184,13 @@ fn at_the_edge(inner: Router, request_time: Duration) -> Router {
         .layer(middleware::from_fn_with_state(request_time, edge::edge))
 }
 
-/// Runs `work` on a thread that may block. The only way from here to the engine.
+/// Asks the engine for a few rows of the catalog, right here: the way to another thread and back costs more than they do.
+/// Not for what changes something, asks the system, or costs more the more objects there are.
+pub fn look_up<T>(api: &Api, work: impl FnOnce(&Engine) -> crate::error::Result<T>) -> Result<T, Failure> {
+    Ok(work(&api.0.engine)?)
+}
+
+/// Runs `work` on a thread that may block. But for [`look_up`] the only way from here to the engine.
 ///
 /// The work goes on when the request is given up; a panic in it becomes an error.
 pub async fn blocking<T: Send + 'static>(

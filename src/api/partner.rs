@@ -11,6 +11,7 @@ use super::{
     blocking,
     body::{Json, Query},
     error::Failure,
+    look_up,
     lookup::{self, Asked, Listing},
     partner_request::{IntroductionOfOther, NewPartner, NewPreferences, PartnerProperties},
     wire::{Decimal, Empty, Flag},
@@ -195,7 +196,7 @@ pub(super) async fn pair(
     params(("id" = String, Path, description = "Id of the partner's system")),
     responses((status = 200, description = "The partner", body = Partner)))]
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<axum::Json<Partner>, Failure> {
-    let partner = blocking(&api, move |engine| engine.partner(&partner_id(&id)?)).await?;
+    let partner = look_up(&api, |engine| engine.partner(&partner_id(&id)?))?;
     Ok(axum::Json(partner.into()))
 }
 
@@ -252,7 +253,7 @@ pub(super) async fn delete(
 #[utoipa::path(get, path = "/api/system/replication", operation_id = "getReplicationPreferences", tag = "system",
     responses((status = 200, description = "The preferences", body = ReplicationPreferences)))]
 pub(super) async fn preferences(State(api): State<Api>) -> Result<axum::Json<ReplicationPreferences>, Failure> {
-    let preferences = blocking(&api, |engine| engine.replication_preferences()).await?;
+    let preferences = look_up(&api, |engine| engine.replication_preferences())?;
     Ok(axum::Json(preferences.into()))
 }
 

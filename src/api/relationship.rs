@@ -10,6 +10,7 @@ use super::{
     blocking,
     body::{Json, Query},
     error::Failure,
+    look_up,
     lookup::{self, Asked, Listing, Page},
     volume::volume_id,
     wire::{Decimal, Empty, Flag},
@@ -201,7 +202,7 @@ pub(super) async fn create(
     params(("id" = String, Path, description = "Id of the relationship")),
     responses((status = 200, description = "The relationship", body = Relationship)))]
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<axum::Json<Relationship>, Failure> {
-    let found = blocking(&api, move |engine| engine.relationship(&relationship_id(&id)?)).await?;
+    let found = look_up(&api, |engine| engine.relationship(&relationship_id(&id)?))?;
     Ok(axum::Json(found.into()))
 }
 

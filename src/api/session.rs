@@ -10,6 +10,7 @@ use super::{
     blocking,
     body::Json,
     error::Failure,
+    look_up,
     lookup::{self, Asked, Listing},
     relationship::relationship_id,
     wire::Decimal,
@@ -193,7 +194,7 @@ pub(super) async fn create(
     params(("id" = Decimal, Path, description = "Id of the session")),
     responses((status = 200, description = "The session", body = Session)))]
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<axum::Json<Session>, Failure> {
-    let session = blocking(&api, move |engine| engine.session(session_id(&id)?)).await?;
+    let session = look_up(&api, |engine| engine.session(session_id(&id)?))?;
     Ok(axum::Json(session.into()))
 }
 

@@ -10,6 +10,7 @@ use super::{
     blocking,
     body::Json,
     error::Failure,
+    look_up,
     lookup::{self, Asked, Listing},
     share_request::{NewShare, NewShareOfVolume, ShareUpdate},
     volume::volume_id,
@@ -192,7 +193,7 @@ pub(super) async fn create_of_volume(
     params(("id" = Decimal, Path, description = "Id of the share")),
     responses((status = 200, description = "The share", body = ShareDetail)))]
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<axum::Json<ShareDetail>, Failure> {
-    let share = blocking(&api, move |engine| engine.share(share_id(&id)?)).await?;
+    let share = look_up(&api, |engine| engine.share(share_id(&id)?))?;
     Ok(axum::Json(share.into()))
 }
 

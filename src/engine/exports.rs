@@ -76,8 +76,20 @@ impl Engine {
     /// that nothing should have to be done, so that what was is worth a warning.
     pub(super) fn restore_exports(&self, surprise: bool) {
         for kind in Export::ALL {
-            self.restore_export(kind, surprise);
+            // Looking at all that is mapped takes its time, and seldom finds anything: no mapping has to wait for that.
+            if !(surprise && kind == Export::Iscsi && self.is_target_as_wanted()) {
+                self.restore_export(kind, surprise);
+            }
         }
+    }
+
+    /// What can't be looked at is not as wanted: who restores it tells why.
+    fn is_target_as_wanted(&self) -> bool {
+        let look = || -> Result<bool> {
+            let wanted = self.wanted_iscsi()?;
+            Ok(wanted.is_some_and(|wanted| self.exports.is_iscsi_as(&wanted).unwrap_or(false)))
+        };
+        look().unwrap_or(false)
     }
 
     /// The same for one kind.

@@ -49,9 +49,10 @@ impl Engine {
 
     /// One host.
     pub fn host(&self, id: HostId) -> Result<Host> {
-        let row = self.host_row(id)?;
-        let mappings = self.catalog.read(|view| catalog::host::mappings_of_host(view, id))?;
-        Ok(present(row, &mappings))
+        let (row, mappings) = self.catalog.read(|view| -> Result<_> {
+            Ok((catalog::host::find(view, id)?, catalog::host::mappings_of_host(view, id)?))
+        })?;
+        Ok(present(known(row, id)?, &mappings))
     }
 
     /// The host with this name.
@@ -63,8 +64,7 @@ impl Engine {
     }
 
     pub(super) fn host_row(&self, id: HostId) -> Result<HostRow> {
-        let row = self.catalog.read(|view| catalog::host::find(view, id))?;
-        row.filter(|row| row.state != RowState::Creating).ok_or_else(|| Error::not_found("host", id))
+        known(self.catalog.read(|view| catalog::host::find(view, id))?, id)
     }
 
     pub(super) fn ready_host(&self, id: HostId) -> Result<HostRow> {
@@ -249,4 +249,8 @@ fn present(row: HostRow, mappings: &[MappingRow]) -> Host {
         created: row.created,
         updated: row.updated,
     }
+}
+
+fn known(row: Option<HostRow>, id: HostId) -> Result<HostRow> {
+    row.filter(|row| row.state != RowState::Creating).ok_or_else(|| Error::not_found("host", id))
 }

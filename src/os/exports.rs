@@ -23,7 +23,9 @@ pub trait Exports: Send + Sync {
     /// The iSCSI target with its LUNs and initiators, through LIO; `None` when nothing was ever mapped, so that no
     /// target is needed.
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied>;
-    /// The same for one unit, looking at no other: what it costs does not grow with what else is mapped.
+    /// Whether the target is so already, for those who only look: others may change it meanwhile.
+    fn is_iscsi_as(&self, wanted: &ScsiTarget) -> Result<bool>;
+    /// [`Exports::apply_iscsi`] for one unit, looking at no other: what it costs does not grow with what else is mapped.
     fn apply_unit(&self, wanted: &ScsiTarget, volume: VolumeId) -> Result<Applied>;
     /// Which services are reachable through which interface, through nftables.
     fn apply_networks(&self, wanted: &NetworkServices) -> Result<Applied>;
@@ -70,6 +72,10 @@ impl Exports for LinuxExports {
 
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied> {
         self.lio.apply(wanted, None)
+    }
+
+    fn is_iscsi_as(&self, wanted: &ScsiTarget) -> Result<bool> {
+        self.lio.is_as(wanted)
     }
 
     fn apply_unit(&self, wanted: &ScsiTarget, volume: VolumeId) -> Result<Applied> {

@@ -193,9 +193,14 @@ impl Engine {
         let fresh = |trouble: Trouble| (trouble, false);
         let stop = || self.is_stopped(control);
         let relationship = self.ready_relationship(&row.session.relationship).map_err(|error| fresh(error.into()))?;
-        let source = self.source(&relationship).map_err(|error| fresh(error.into()))?;
         let partner = self.ready_partner(&relationship.partner).map_err(|error| fresh(error.into()))?;
-        let conversation = self.open_link(&partner, &stop).map_err(fresh)?;
+        // What SSH takes to log in is enough to look at the volume.
+        let (source, conversation) = std::thread::scope(|scope| {
+            let link = scope.spawn(|| self.open_link(&partner, &|| self.is_stopped(control)));
+            let source = self.source(&relationship, row.guid);
+            (source, link.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let (source, conversation) = (source.map_err(|error| fresh(error.into()))?, conversation.map_err(fresh)?);
         let address = conversation.address.clone();
         self.update_session(row.session.id, |session| session.address = Some(address))
             .map_err(|error| fresh(error.into()))?;
@@ -234,7 +239,8 @@ impl Engine {
         arrived
     }
 
-    fn source(&self, relationship: &RelationshipRow) -> Result<Source> {
+    /// `wanted`: guid of the snapshot that is to be sent.
+    fn source(&self, relationship: &RelationshipRow, wanted: Option<u64>) -> Result<Source> {
         let volume = self.ready_volume(relationship.volume)?;
         self.require_readable(volume.pool)?;
         self.own_dataset(&volume)?;
@@ -252,6 +258,13 @@ impl Engine {
                 let (guid, transaction) = (facts.guid, facts.transaction);
                 source.points.push(Point { guid, transaction, is_bookmark: false });
                 source.numbers.insert(guid, number);
+                if wanted == Some(guid) {
+                    match self.bookmark(&source.dataset, number) {
+                        // It was deleted at this moment; whoever sends it will see.
+                        Err(error) if error.kind == Kind::Missing => {}
+                        result => result?,
+                    }
+                }
             }
         }
         for facts in self.zfs.bookmarks(&source.dataset)? {
@@ -262,6 +275,11 @@ impl Engine {
             }
         }
         Ok(source)
+    }
+
+    /// Before anything is sent: whatever happens to the snapshot from now on, what comes next can build on it.
+    fn bookmark(&self, dataset: &DatasetName, snapshot: SnapshotId) -> os::Result<()> {
+        self.zfs.bookmark(&dataset.snapshot(snapshot), &dataset.bookmark(snapshot))
     }
 
     /// What a token says that fits this side; one that can't be read is as good as none.
@@ -302,8 +320,8 @@ impl Engine {
             }
             _ => Sending::Snapshot { snapshot: snapshot.clone(), base: None, raw: source.raw },
         };
-        // Before anything is sent: whatever happens to the snapshot from now on, what comes next can build on it.
-        self.zfs.bookmark(&snapshot, &source.dataset.bookmark(number(to)?)).map_err(vanished)?;
+        // It has one already, unless it is another than the wanted one.
+        self.bookmark(&source.dataset, number(to)?).map_err(vanished)?;
         let total = self.zfs.stream_size(&sending).map_err(vanished)?;
         let delivery = Delivery {
             relationship: row.session.relationship.clone(),

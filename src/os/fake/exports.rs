@@ -60,6 +60,11 @@ impl Exports for FakeOs {
         })
     }
 
+    fn is_iscsi_as(&self, wanted: &ScsiTarget) -> Result<bool> {
+        let world = self.world();
+        Ok(world.exports.iscsi.as_ref() == Some(&reachable(&world, wanted)?))
+    }
+
     fn apply_unit(&self, wanted: &ScsiTarget, volume: VolumeId) -> Result<Applied> {
         self.effect("apply_iscsi", |world| {
             let mut target = reachable(world, wanted)?;

@@ -207,6 +207,20 @@ impl Lio {
         }
     }
 
+    /// See [`super::Exports::is_iscsi_as`].
+    pub fn is_as(&self, wanted: &ScsiTarget) -> Result<bool> {
+        let live = live::read(&self.root, Some(wanted.iqn.as_str()), None)?;
+        let wanted = with_portals(wanted, &live.others, &addresses)?;
+        let mut backings = Backings::default();
+        for unit in &wanted.units {
+            if !look_at(unit, &mut backings)? {
+                return Ok(false);
+            }
+        }
+        let saved = reservations::saved(&self.root, &wanted.units, &live)?;
+        Ok(plan::plan(Some(&wanted), &live, &backings, &saved).is_empty())
+    }
+
     fn last_step(&self) -> Option<Instant> {
         *lock(&self.worker)
     }

@@ -85,11 +85,11 @@ impl OpenZfs {
     }
 }
 
-fn text(action: impl FnOnce() -> String, name: &str) -> Result<CString> {
+pub(super) fn text(action: impl FnOnce() -> String, name: &str) -> Result<CString> {
     CString::new(name).map_err(|error| Error::new(Kind::Other, action(), error.to_string()))
 }
 
-fn outcome(action: impl FnOnce() -> String, number: i32) -> Result<()> {
+pub(super) fn outcome(action: impl FnOnce() -> String, number: i32) -> Result<()> {
     match number {
         0 => Ok(()),
         number => Err(Error::io(action(), &std::io::Error::from_raw_os_error(number))),

@@ -1,6 +1,7 @@
-//! What one dataset or snapshot is, by the ioctl that `zfs list` is made of (`ZFS_IOC_OBJSET_STATS`). A channel program
-//! tells the same, and of many at once; but ZFS writes each one that runs into the pool's history, so that reading would
-//! write to the disks. And user properties of it, by those that `zfs set` and `zfs inherit` are made of.
+//! What one dataset or snapshot is, and all snapshots of a dataset, by the ioctls that `zfs list` is made of
+//! (`ZFS_IOC_OBJSET_STATS` and `ZFS_IOC_SNAPSHOT_LIST_NEXT`). A channel program tells the same, and of many datasets at
+//! once; but ZFS writes each one that runs into the pool's history, so that reading would write to the disks. And user
+//! properties of it, by those that `zfs set` and `zfs inherit` are made of.
 //!
 //! libzfs_core does not have these ioctls. Their numbers and the beginning of their argument, which is all that is used
 //! here, have been the same since OpenZFS 0.8 (`sys/fs/zfs.h`, `sys/zfs_ioctl.h`).
@@ -26,17 +27,19 @@ use crate::os::{Error, Kind, Result, nvlist};
 
 /// `('Z' << 8) + 0x12`.
 const OBJSET_STATS: nix::libc::Ioctl = 0x5a12;
+const SNAPSHOT_LIST_NEXT: nix::libc::Ioctl = 0x5a15;
 const SET_PROP: nix::libc::Ioctl = 0x5a16;
 const INHERIT_PROP: nix::libc::Ioctl = 0x5a2b;
 /// `zfs_cmd_t`: its name, then where a list for it is and how large that is, where its answer goes and how large that may
-/// be, two more words of 8 bytes, and a text. What follows is zero. It is some 13 KiB large; a module that knows a larger
-/// one finds zeros there as well.
+/// be, two more words of 8 bytes, and a text; and, behind that one, another text and three words, the place in a list. The
+/// rest is zero. It is some 13 KiB large; a module that knows a larger one finds zeros there as well.
 const NAME_BYTES: usize = 4096;
 const LIST: usize = NAME_BYTES;
 const LIST_BYTES: usize = NAME_BYTES + 8;
 const ANSWER: usize = NAME_BYTES + 16;
 const ANSWER_BYTES: usize = NAME_BYTES + 24;
 const TEXT: usize = NAME_BYTES + 48;
+const PLACE: usize = TEXT + 8192 + 256 + 24;
 const COMMAND_BYTES: usize = 32 << 10;
 /// Enough for a dataset with some user properties. When it is not, the kernel says how much it takes.
 const USUAL_ANSWER: usize = 32 << 10;
@@ -59,24 +62,24 @@ impl Device {
 
     /// Properties of a dataset or snapshot; `None` when it is not there, or its pool.
     fn properties(&self, name: &str) -> std::io::Result<Option<NvList>> {
-        let mut answer = vec![0_u8; USUAL_ANSWER];
+        match Reader::new(self).read(OBJSET_STATS, name, &mut 0) {
+            Ok((_, list)) => Ok(Some(list)),
+            Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Names and properties of the snapshots of a dataset, in no order; none when it is not there, or its pool.
+    fn snapshots(&self, name: &str) -> std::io::Result<Vec<(String, NvList)>> {
+        let (mut reader, mut found, mut place) = (Reader::new(self), Vec::new(), 0);
         loop {
-            let mut command = command(name)?;
-            point(&mut command, ANSWER, ANSWER_BYTES, &answer);
-            // The kernel writes into `answer` behind the compiler's back.
-            let outcome = self.call(OBJSET_STATS, &mut command, &mut answer);
-            let size = |command: &[u8]| {
-                let mut bytes = [0; 8];
-                bytes.copy_from_slice(&command[ANSWER_BYTES..ANSWER_BYTES + 8]);
-                usize::try_from(u64::from_ne_bytes(bytes)).unwrap_or(usize::MAX)
-            };
-            match outcome {
-                Ok(()) => return nvlist::unpack(answer.get_mut(..size(&command)).unwrap_or(&mut [])).map(Some),
-                Err(Errno::ENOENT) => return Ok(None),
-                Err(Errno::ENOMEM) if (answer.len()..16 << 20).contains(&size(&command)) => {
-                    answer = vec![0; size(&command) * 2];
-                }
-                Err(error) => return Err(error.into()),
+            let before = place;
+            match reader.read(SNAPSHOT_LIST_NEXT, name, &mut place) {
+                Ok(snapshot) => found.push(snapshot),
+                Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(found),
+                // It was destroyed at this moment; the next one is behind it.
+                Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) && place > before => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -108,6 +111,52 @@ impl Device {
         // `_memory` with its size; both are borrowed until the call returns.
         Errno::result(unsafe { nix::libc::ioctl(self.0.as_raw_fd(), number, command.as_mut_ptr()) }).map(drop)
     }
+}
+
+/// Calls whose answers are lists, with the memory for them.
+struct Reader<'a> {
+    device: &'a Device,
+    answer: Vec<u8>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(device: &'a Device) -> Self {
+        Reader { device, answer: vec![0; USUAL_ANSWER] }
+    }
+
+    /// The name that the kernel answers with, and the list. `place` is where in a list of many it looks, and afterwards
+    /// where the next one is, also when this one is gone (`ENOENT`).
+    fn read(&mut self, number: nix::libc::Ioctl, name: &str, place: &mut u64) -> std::io::Result<(String, NvList)> {
+        loop {
+            let mut command = command(name)?;
+            command[PLACE..PLACE + 8].copy_from_slice(&place.to_ne_bytes());
+            point(&mut command, ANSWER, ANSWER_BYTES, &self.answer);
+            // The kernel writes into `answer` behind the compiler's back.
+            let outcome = self.device.call(number, &mut command, &mut self.answer);
+            let size = usize::try_from(word(&command, ANSWER_BYTES)).unwrap_or(usize::MAX);
+            match outcome {
+                Ok(()) => {
+                    *place = word(&command, PLACE);
+                    let list = nvlist::unpack(self.answer.get_mut(..size).unwrap_or(&mut []))?;
+                    let name = command[..NAME_BYTES].split(|byte| *byte == 0).next().unwrap_or_default();
+                    return Ok((String::from_utf8_lossy(name).into_owned(), list));
+                }
+                Err(Errno::ENOMEM) if (self.answer.len()..16 << 20).contains(&size) => {
+                    self.answer = vec![0; size * 2];
+                }
+                Err(error) => {
+                    *place = word(&command, PLACE);
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+}
+
+fn word(command: &[u8], place: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&command[place..place + 8]);
+    u64::from_ne_bytes(bytes)
 }
 
 /// A command for this dataset or snapshot.
@@ -145,6 +194,13 @@ impl OpenZfs {
         let action = || format!("reading {name}");
         let properties = self.device.properties(name).map_err(|error| Error::io(action(), &error))?;
         properties.map(|list| record(name, &list).ok_or_else(|| unreadable(name))).transpose()
+    }
+
+    /// The same of each snapshot of a dataset, in no order; none when it is not there, or its pool.
+    pub(super) fn look_at_snapshots(&self, name: &str) -> Result<Vec<Record>> {
+        let action = || format!("reading the snapshots of {name}");
+        let snapshots = self.device.snapshots(name).map_err(|error| Error::io(action(), &error))?;
+        snapshots.iter().map(|(name, list)| record(name, list).ok_or_else(|| unreadable(name))).collect()
     }
 
     /// Sets user properties of a dataset or snapshot, all at one moment.

@@ -88,17 +88,6 @@ while #parents > 0 do
 end
 "#;
 
-/// Names of the snapshots of the given names.
-pub(super) const SNAPSHOT_NAMES: &str = r#"
-for name in pairs(names) do
-    if zfs.exists(name) then
-        for snapshot in zfs.list.snapshots(name) do
-            lines[#lines + 1] = snapshot
-        end
-    end
-end
-"#;
-
 /// Which of the given names are there.
 pub(super) const EXISTING: &str = r#"
 for name in pairs(names) do

@@ -57,14 +57,22 @@ impl OpenZfs {
 
     pub(super) fn read_snapshot(&self, name: &SnapshotName) -> Result<Option<SnapshotFacts>> {
         match self.look(name.as_str())? {
-            Some(record) if record.number("userrefs")? == 0 => facts(&record).map(Some),
-            // Only a program knows the tags of holds.
-            Some(_) => {
-                let records = self.read(dataset::pool(name.dataset()), program::SNAPSHOTS, &[name.as_str()])?;
-                records.first().map(facts).transpose()
-            }
+            Some(record) => self.with_holds(vec![record])?.first().map(facts).transpose(),
             None => self.require_pool(dataset::pool(name.dataset()), || format!("reading {name}")).map(|()| None),
         }
+    }
+
+    /// The same records, but of snapshots with holds those that also have their tags, which only a program knows. They all
+    /// are of one pool.
+    fn with_holds(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+        let (mut all, mut held) = (Vec::new(), Vec::new());
+        for record in records {
+            if record.number("userrefs")? == 0 { all.push(record) } else { held.push(record.name) }
+        }
+        if let Some(pool) = held.first().and_then(|name| name.split(['/', '@']).next()).map(str::to_owned) {
+            all.extend(self.read_all(&pool, program::SNAPSHOTS, held.iter().map(String::as_str))?);
+        }
+        Ok(all)
     }
 
     pub(super) fn read_made(&self, names: &[SnapshotName]) -> Result<Vec<MadeSnapshot>> {
@@ -86,9 +94,10 @@ impl OpenZfs {
     }
 
     pub(super) fn read_snapshots(&self, name: &DatasetName) -> Result<Vec<SnapshotFacts>> {
-        let pool = dataset::pool(name);
-        let names = self.read(pool, program::SNAPSHOT_NAMES, &[name.as_str()])?;
-        let records = self.read_all(pool, program::SNAPSHOTS, names.iter().map(|record| record.name.as_str()))?;
+        let records = self.with_holds(self.look_at_snapshots(name.as_str())?)?;
+        if records.is_empty() {
+            self.require_pool(dataset::pool(name), || format!("reading the snapshots of {name}"))?;
+        }
         let mut snapshots = records.iter().map(facts).collect::<Result<Vec<_>>>()?;
         snapshots.sort_by_key(|snapshot| snapshot.transaction);
         Ok(snapshots)

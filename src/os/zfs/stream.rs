@@ -1,5 +1,5 @@
-//! Streams and bookmarks, by `zfs send`, `zfs receive` and `zfs bookmark`: libzfs_core has no resumable receive that
-//! leaves an interrupted one to be seen, and what these cost is nothing beside a session.
+//! Streams, by `zfs send` and `zfs receive`: libzfs_core has no resumable receive that leaves an interrupted one to be
+//! seen. What can be asked and done without a process is in `bookmark`.
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, process::Stdio, sync::Arc};
 
@@ -22,31 +22,21 @@ const NO_CIPHER: [&str; 2] = ["0", "2"];
 
 impl Streams for OpenZfs {
     fn bookmarks(&self, dataset: &DatasetName) -> Result<Vec<BookmarkFacts>> {
-        let command = self.zfs(["list", "-Hp", "-d", "1", "-t", "bookmark", "-o", "name,guid,createtxg"]);
-        let command = command.arg(dataset.as_str());
-        let action = command.to_string();
-        let mut bookmarks = command
-            .output(messages::zfs)?
-            .lines()
-            .map(|line| {
-                bookmark(line).ok_or_else(|| Error::new(Kind::Other, &*action, format!("unreadable: {line:?}")))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        bookmarks.sort_by_key(|bookmark| bookmark.transaction);
-        Ok(bookmarks)
+        self.read_bookmarks(dataset)
     }
 
     fn bookmark(&self, snapshot: &SnapshotName, name: &BookmarkName) -> Result<()> {
-        match self.zfs(["bookmark", snapshot.as_str(), name.as_str()]).output(messages::zfs) {
+        match self.make_bookmark(snapshot, name) {
             Err(error) if error.kind == Kind::Exists => Ok(()),
-            result => result.map(drop),
+            result => result,
         }
     }
 
     fn destroy_bookmark(&self, name: &BookmarkName) -> Result<()> {
-        match self.zfs(["destroy", name.as_str()]).output(messages::zfs) {
+        match self.remove_bookmark(name) {
+            // With its dataset.
             Err(error) if error.kind == Kind::Missing => Ok(()),
-            result => result.map(drop),
+            result => result,
         }
     }
 
@@ -76,6 +66,9 @@ impl Streams for OpenZfs {
     }
 
     fn stream_size(&self, sending: &Sending) -> Result<u64> {
+        if let Sending::Snapshot { snapshot, base, raw } = sending {
+            return self.estimate(snapshot, base.as_ref(), *raw);
+        }
         let command = self.zfs(["send", "-nP"]).args(flags(sending)?);
         let action = command.to_string();
         let text = command.output(messages::zfs)?;
@@ -191,12 +184,6 @@ fn is_token(text: &str) -> bool {
     text.len() < 16 << 10
         && text.starts_with(|c: char| c.is_ascii_digit())
         && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
-}
-
-fn bookmark(line: &str) -> Option<BookmarkFacts> {
-    let mut fields = line.split('\t');
-    let name = fields.next()?.to_owned();
-    Some(BookmarkFacts { name, guid: fields.next()?.parse().ok()?, transaction: fields.next()?.parse().ok()? })
 }
 
 /// What `zfs send -nvP -t` prints: `toguid = 0xd1c5...`.
