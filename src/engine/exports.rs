@@ -111,12 +111,13 @@ impl Engine {
     /// Shows the snapshots of these volumes as previous versions in SMB shares, and no others, right after some came or
     /// began to go. The rows count by themselves: what fails here is upkeep's to try again.
     pub(super) fn apply_versions(&self, volumes: &[VolumeId]) {
-        let is_smb = |volume: &VolumeId| -> Result<bool> {
-            let share = self.catalog.read(|view| catalog::share::of_volume(view, *volume))?;
-            Ok(share.is_some_and(|row| row.properties.share_type == ShareType::Smb))
-        };
-        let applied = volumes.iter().try_fold(false, |found, volume| Ok(found || is_smb(volume)?));
-        match applied.and_then(|wanted| if wanted { self.apply_exports(Export::Smb).map(drop) } else { Ok(()) }) {
+        let any_smb = self.catalog.read(|view| {
+            volumes.iter().try_fold(false, |found, volume| -> Result<bool> {
+                let share = catalog::share::of_volume(view, *volume)?;
+                Ok(found || share.is_some_and(|row| row.properties.share_type == ShareType::Smb))
+            })
+        });
+        match any_smb.and_then(|wanted| if wanted { self.apply_exports(Export::Smb).map(drop) } else { Ok(()) }) {
             Ok(()) => {}
             Err(error) => tracing::warn!(?volumes, %error, "previous versions could not be brought up to date"),
         }

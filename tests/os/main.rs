@@ -10,4 +10,5 @@ mod iscsi;
 mod networks;
 mod pools;
 mod snapshots;
+mod streams;
 mod system;

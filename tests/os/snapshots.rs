@@ -20,13 +20,13 @@ fn mark() -> Mark {
 }
 
 /// Takes snapshot `number` of a dataset.
-fn take(system: &System, name: &DatasetName, number: i64) -> SnapshotName {
+pub fn take(system: &System, name: &DatasetName, number: i64) -> SnapshotName {
     let snapshot = name.snapshot(SnapshotId(number));
     system.zfs.snapshot(std::slice::from_ref(&snapshot), &mark(), &BTreeMap::new()).unwrap();
     snapshot
 }
 
-fn facts(system: &System, name: &SnapshotName) -> SnapshotFacts {
+pub fn facts(system: &System, name: &SnapshotName) -> SnapshotFacts {
     system.zfs.snapshot_facts(name).unwrap().unwrap()
 }
 

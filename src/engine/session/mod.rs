@@ -123,6 +123,7 @@ impl Engine {
             let sent = control.progress.sent();
             session.sent = Some(session.sent.unwrap_or(0) + sent).filter(|sent| *sent > 0);
             session.message = control.progress.message().or(session.message);
+            session.address = control.progress.address().or(session.address);
         }
         session
     }

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::types::partner::Address;
+
 /// The rate is that of the last few seconds.
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -17,6 +19,7 @@ pub(super) struct Progress {
     sent: AtomicU64,
     stream: Mutex<Option<Stream>>,
     message: Mutex<Option<String>>,
+    address: Mutex<Option<Address>>,
 }
 
 /// The stream that is being sent.
@@ -39,6 +42,16 @@ impl Progress {
     pub fn take_sent(&self) -> u64 {
         *self.stream() = None;
         self.sent.swap(0, Ordering::Relaxed)
+    }
+
+    /// Where the partner was reached.
+    pub fn reached(&self, address: Address) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    /// Where it was reached last.
+    pub fn address(&self) -> Option<Address> {
+        self.address.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A stream of about `total` bytes begins.

@@ -96,19 +96,19 @@ impl Engine {
         let (mut since, mut pause, mut resumable) = (Instant::now(), FIRST, true);
         loop {
             let row = self.session_row(id).map_err(words)?;
-            let result = self.attempt(&row, control, resumable);
-            let sent = control.progress.take_sent();
+            let (trouble, resumed) = match self.attempt(&row, control, resumable) {
+                Ok(arrived) => return Ok(Some(arrived)),
+                Err(failure) => failure,
+            };
+            let (sent, address) = (control.progress.take_sent(), control.progress.address());
             self.update_session(id, |session| {
                 session.sent = Some(session.sent.unwrap_or(0) + sent).filter(|sent| *sent > 0);
+                session.address = address.or(session.address.take());
             })
             .map_err(words)?;
             if sent >= GETS_ON {
                 (since, pause) = (Instant::now(), FIRST);
             }
-            let (trouble, resumed) = match result {
-                Ok(arrived) => return Ok(Some(arrived)),
-                Err(failure) => failure,
-            };
             let why = match trouble {
                 Trouble::Stopped => return self.stopped(&row, control),
                 Trouble::Unreachable(why) | Trouble::Refused(FailureKind::Busy | FailureKind::Broken, why) => why,
@@ -171,8 +171,9 @@ impl Engine {
     fn complete_session(&self, id: SessionId, control: &Control, arrived: Arrived) -> Result<()> {
         let row = self.session_row(id)?;
         self.update_session(id, |session| {
-            let sent = session.sent.unwrap_or(0);
+            let sent = session.sent.unwrap_or(0) + control.progress.sent();
             session.status = SessionStatus::Completed;
+            session.address = control.progress.address().or(session.address.take());
             session.remote_snapshot = Some(arrived.snapshot);
             session.remote_name = Some(arrived.name);
             session.sent = Some(sent);
@@ -201,9 +202,7 @@ impl Engine {
             (source, link.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let (source, conversation) = (source.map_err(|error| fresh(error.into()))?, conversation.map_err(fresh)?);
-        let address = conversation.address.clone();
-        self.update_session(row.session.id, |session| session.address = Some(address))
-            .map_err(|error| fresh(error.into()))?;
+        control.progress.reached(conversation.address.clone());
         let question = Question::State { relationship: relationship.id.clone() };
         let answer = conversation.ask(&question, &stop).map_err(fresh)?;
         let Answer::State { snapshots, token, .. } = answer else {

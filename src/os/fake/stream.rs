@@ -297,7 +297,9 @@ impl Streams for FakeOs {
             guid: bookmark.guid,
             transaction: bookmark.transaction,
         };
-        Ok(world.dataset(dataset.as_str())?.bookmarks.iter().map(facts).collect())
+        let mut bookmarks: Vec<_> = world.dataset(dataset.as_str())?.bookmarks.iter().map(facts).collect();
+        bookmarks.sort_by_key(|bookmark| bookmark.transaction);
+        Ok(bookmarks)
     }
 
     fn bookmark(&self, snapshot: &SnapshotName, name: &BookmarkName) -> Result<()> {
@@ -316,7 +318,9 @@ impl Streams for FakeOs {
     fn destroy_bookmark(&self, name: &BookmarkName) -> Result<()> {
         self.effect("destroy_bookmark", |world| {
             let (dataset, short) = name.as_str().split_once('#').unwrap_or((name.as_str(), ""));
-            world.dataset_mut(dataset)?.bookmarks.retain(|bookmark| bookmark.name != short);
+            if let Ok(dataset) = world.dataset_mut(dataset) {
+                dataset.bookmarks.retain(|bookmark| bookmark.name != short);
+            }
             Ok(())
         })
     }
