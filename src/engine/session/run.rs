@@ -25,6 +25,7 @@ use crate::{
     os::{
         self, Kind,
         link::{pump, widen},
+        process::Stream,
         stream::{Base, Sending},
     },
     types::{
@@ -331,12 +332,14 @@ impl Engine {
             raw: source.raw,
         };
         let stop = || self.is_stopped(control);
+        // It starts while the partner makes ready; before it is read it gets no further than a full pipe.
+        let stream = self.zfs.send(&sending)?;
         match conversation.ask(&Question::Receive(delivery), &stop)? {
             Answer::Ready => {}
             _ => return Err(senseless(&source.partner).into()),
         }
         control.progress.begin(total);
-        self.send_stream(control, source, conversation, &sending)?;
+        self.send_stream(control, source, conversation, &stream)?;
         control.progress.say(Some("waiting for the partner to finish".to_owned()));
         match conversation.answer(Some(self.stall()), &stop)? {
             Answer::Received { snapshot, name } => Ok(Arrived { snapshot, name }),
@@ -359,10 +362,9 @@ impl Engine {
         control: &Control,
         source: &Source,
         conversation: &Conversation,
-        sending: &Sending,
+        stream: &Stream,
     ) -> Result<(), Trouble> {
         let stop = || self.is_stopped(control);
-        let stream = self.zfs.send(sending)?;
         let output = &conversation.link.output;
         widen(&stream.output);
         widen(output);
