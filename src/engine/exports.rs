@@ -86,8 +86,10 @@ impl Engine {
     /// What can't be looked at is not as wanted: who restores it tells why.
     fn is_target_as_wanted(&self) -> bool {
         let look = || -> Result<bool> {
-            let wanted = self.wanted_iscsi()?;
-            Ok(wanted.is_some_and(|wanted| self.exports.is_iscsi_as(&wanted).unwrap_or(false)))
+            match self.wanted_iscsi()? {
+                Some(wanted) => Ok(self.exports.is_iscsi_as(&wanted)?),
+                None => Ok(false),
+            }
         };
         look().unwrap_or(false)
     }

@@ -318,8 +318,10 @@ impl Streams for FakeOs {
     fn destroy_bookmark(&self, name: &BookmarkName) -> Result<()> {
         self.effect("destroy_bookmark", |world| {
             let (dataset, short) = name.as_str().split_once('#').unwrap_or((name.as_str(), ""));
-            if let Ok(dataset) = world.dataset_mut(dataset) {
-                dataset.bookmarks.retain(|bookmark| bookmark.name != short);
+            match world.dataset_mut(dataset) {
+                Ok(dataset) => dataset.bookmarks.retain(|bookmark| bookmark.name != short),
+                Err(error) if error.kind == Kind::Missing => {}
+                Err(error) => return Err(error),
             }
             Ok(())
         })

@@ -95,8 +95,10 @@ impl OpenZfs {
 
     pub(super) fn read_snapshots(&self, name: &DatasetName) -> Result<Vec<SnapshotFacts>> {
         let records = self.with_holds(self.look_at_snapshots(name.as_str())?)?;
-        if records.is_empty() {
+        // A list ends early when its dataset goes meanwhile, or the whole pool.
+        if self.look(name.as_str())?.is_none() {
             self.require_pool(dataset::pool(name), || format!("reading the snapshots of {name}"))?;
+            return Ok(Vec::new());
         }
         let mut snapshots = records.iter().map(facts).collect::<Result<Vec<_>>>()?;
         snapshots.sort_by_key(|snapshot| snapshot.transaction);
