@@ -119,7 +119,8 @@ impl Bed {
     /// Reboots the appliance and waits until it answers again.
     pub fn reboot(&self) {
         let boot = self.boot_id().unwrap();
-        self.shell("(sleep 1; systemctl reboot) >/dev/null 2>&1 &");
+        // The connection may end before the answer has come.
+        self.try_shell("(sleep 1; systemctl reboot) >/dev/null 2>&1 &");
         wait_until("the appliance reboots", 240, || self.boot_id().is_some_and(|now| now != boot));
         // It is ready when all is served again, which takes minutes when there is much of it.
         wait_until("the daemon is back", 600, || self.try_shell("systemctl is-active vsnapd").status.success());

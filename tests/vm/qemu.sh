@@ -7,7 +7,7 @@ disk_sizes=(2048 2048 2048 2048 2048 2048 2048 2048 3072 3072 4096 4096 1024 102
 
 # TERM=dumb keeps control sequences out of the console's log. Watchdogs are patient: an emulated processor on a busy
 # machine may stand still for a while.
-kernel_arguments="root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off loglevel=5 TERM=dumb"
+kernel_arguments="root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off init_on_alloc=0 loglevel=5 TERM=dumb"
 kernel_arguments+=" workqueue.watchdog_thresh=120 rcupdate.rcu_cpu_stall_timeout=120"
 
 # Arguments of one disk's device. Without a wwn the disk would have no SCSI uuid, which every real disk has. The last

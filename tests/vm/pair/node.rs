@@ -106,6 +106,12 @@ impl Node {
         text(&output.stdout)
     }
 
+    /// The machine's boot: another one after each. `None` when it can't be asked.
+    pub fn boot_id(&self) -> Option<String> {
+        let output = self.try_shell("cat /proc/sys/kernel/random/boot_id");
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     pub fn user(&self) -> (&str, &str) {
         (&self.user, &self.password)
     }
