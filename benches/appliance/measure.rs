@@ -124,10 +124,16 @@ impl Results {
         self.save();
     }
 
-    /// Ours beside theirs, in seconds.
-    pub fn compare(&mut self, name: &str, beside: &str, goal: f64, (ours, theirs): (Vec<f64>, Vec<f64>)) {
+    /// Ours beside theirs, in seconds. Without a goal, when it only explains another row.
+    pub fn compare(
+        &mut self,
+        name: &str,
+        beside: &str,
+        goal: impl Into<Option<f64>>,
+        (ours, theirs): (Vec<f64>, Vec<f64>),
+    ) {
         let (name, beside) = (name.to_owned(), beside.to_owned());
-        self.add(Row { name, beside, unit: Unit::Seconds, ours, theirs, goal: Some(goal) });
+        self.add(Row { name, beside, unit: Unit::Seconds, ours, theirs, goal: goal.into() });
     }
 
     pub fn add_curve(&mut self, picture: &str, name: &str, points: Vec<(f64, f64)>) {

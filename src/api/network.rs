@@ -106,7 +106,8 @@ pub(super) struct NetworkServices {
 /// request is answered also when it takes `mgmt` from the interface that it came through.
 ///
 /// While every interface has `iscsi`, the target listens on all addresses; otherwise on those of the interfaces that have
-/// it, and an address that comes later is listened on within a minute.
+/// it, and an address that comes later is listened on within a minute. The same holds for `nfs` and `smb` while something
+/// is shared by them, but their servers are restarted for it: NFS clients wait and go on, SMB clients connect again.
 ///
 /// `mgmt` can't be taken from the last interface with an address that has it (409). An interface that appears later
 /// offers everything. May be used before `init`.

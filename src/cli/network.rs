@@ -19,7 +19,8 @@ Examples:
   vsnap network update 005056b45302 --services all   everything again
 
 An interface is named by its id or its name. At least one interface always keeps mgmt, which is the API; SSH is reachable \
-where mgmt or repl is.";
+where mgmt or repl is. While something is shared by NFS or SMB, a change of nfs or smb restarts its server: NFS clients wait \
+and go on, SMB clients connect again.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

@@ -35,7 +35,7 @@ impl From<ShareType> for Export {
 
 impl Export {
     /// In the order in which they are brought up: an interface is closed before something can be reached through it.
-    const ALL: [Export; 4] = [Export::Networks, Export::Nfs, Export::Smb, Export::Iscsi];
+    pub(super) const ALL: [Export; 4] = [Export::Networks, Export::Nfs, Export::Smb, Export::Iscsi];
 }
 
 /// Whose turn it is to apply exports of each kind, in the order of [`Export`]: a client of one kind that does not answer
@@ -49,8 +49,8 @@ impl Engine {
     pub(super) fn apply_exports(&self, kind: Export) -> Result<Applied> {
         let _turn = self.exporting.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
         Ok(match kind {
-            Export::Nfs => self.exports.apply_nfs(&self.wanted_nfs()?)?,
-            Export::Smb => self.exports.apply_smb(&self.wanted_smb()?)?,
+            Export::Nfs => self.exports.apply_nfs(&self.wanted_nfs()?, &self.listen_on(Service::Nfs)?)?,
+            Export::Smb => self.exports.apply_smb(&self.wanted_smb()?, &self.listen_on(Service::Smb)?)?,
             Export::Iscsi => self.exports.apply_iscsi(self.wanted_iscsi()?.as_ref())?,
             Export::Networks => {
                 let wanted = self.wanted_networks()?;

@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
 use super::{Caller, Engine, exports::Export, locks::Key, operation::Operation};
 use crate::{
     catalog::{self, network::NetworkRow},
     error::{Error, Result},
-    os::{InterfaceServices, NetworkServices},
+    os::{InterfaceServices, NetworkServices, listen::Listen},
     types::network::{Interface, Network, Service, Services},
 };
 
@@ -57,9 +57,8 @@ impl Engine {
     }
 
     pub(super) fn run_update_network(&self, id: i64) -> Result<()> {
-        self.apply_exports(Export::Networks)?;
-        // The target listens on the addresses of the interfaces that have its service.
-        self.apply_exports(Export::Iscsi)?;
+        // Servers and the target listen on the addresses of the interfaces that have their service.
+        Export::ALL.into_iter().try_for_each(|kind| self.apply_exports(kind).map(drop))?;
         self.finish(id, |_| Ok(()))
     }
 
@@ -74,7 +73,7 @@ impl Engine {
         self.end(id, Some(&cause.to_string()), |transaction| {
             catalog::network::set(transaction, interface, name, before, self.now())
         })?;
-        for kind in [Export::Networks, Export::Iscsi] {
+        for kind in Export::ALL {
             if let Err(error) = self.apply_exports(kind) {
                 tracing::warn!(network.id = interface, ?kind, %error, "the former services could not be set again");
             }
@@ -99,6 +98,21 @@ impl Engine {
             }
         }
         Ok(wanted)
+    }
+
+    /// Where the server of a service listens.
+    pub(super) fn listen_on(&self, service: Service) -> Result<Listen> {
+        let rows = self.catalog.read(catalog::network::all)?;
+        if rows.iter().all(|row| row.services.has(service)) {
+            return Ok(Listen::Everywhere);
+        }
+        let (with, without): (Vec<_>, Vec<_>) =
+            self.networks()?.into_iter().partition(|network| network.services.has(service));
+        let addresses = |networks: &[Network]| -> BTreeSet<IpAddr> {
+            networks.iter().flat_map(|network| network.interface.reachable()).collect()
+        };
+        // Two interfaces may have the same address.
+        Ok(Listen::NotOn(addresses(&without).difference(&addresses(&with)).copied().collect()))
     }
 
     /// Where the iSCSI target listens: on all addresses while no interface lacks the service, otherwise on those of the

@@ -4,7 +4,7 @@
 //! so it may be repeated at any time, and clients of what does not change notice nothing. What others configured is
 //! left alone.
 
-use super::{Result, lio::ScsiTarget, network_rules::NetworkServices, nfs::NfsExport, samba::SmbShare};
+use super::{Result, lio::ScsiTarget, listen::Listen, network_rules::NetworkServices, nfs::NfsExport, samba::SmbShare};
 use crate::types::{VolumeId, host::ChapCredentials};
 
 /// What had to be done, in words for the log; empty when all was as wanted.
@@ -16,10 +16,10 @@ pub struct Applied {
 
 /// The exports of the machine.
 pub trait Exports: Send + Sync {
-    /// NFS exports, through the kernel's nfsd.
-    fn apply_nfs(&self, wanted: &[NfsExport]) -> Result<Applied>;
-    /// SMB shares, through Samba.
-    fn apply_smb(&self, wanted: &[SmbShare]) -> Result<Applied>;
+    /// NFS exports, through the kernel's nfsd. Where it listens matters while there are any.
+    fn apply_nfs(&self, wanted: &[NfsExport], listen: &Listen) -> Result<Applied>;
+    /// SMB shares, through Samba. Where it listens matters while there are any.
+    fn apply_smb(&self, wanted: &[SmbShare], listen: &Listen) -> Result<Applied>;
     /// The iSCSI target with its LUNs and initiators, through LIO; `None` when nothing was ever mapped, so that no
     /// target is needed.
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied>;
@@ -62,12 +62,12 @@ impl LinuxExports {
 }
 
 impl Exports for LinuxExports {
-    fn apply_nfs(&self, wanted: &[NfsExport]) -> Result<Applied> {
-        self.nfs.apply(wanted)
+    fn apply_nfs(&self, wanted: &[NfsExport], listen: &Listen) -> Result<Applied> {
+        self.nfs.apply(wanted, listen)
     }
 
-    fn apply_smb(&self, wanted: &[SmbShare]) -> Result<Applied> {
-        self.samba.apply(wanted)
+    fn apply_smb(&self, wanted: &[SmbShare], listen: &Listen) -> Result<Applied> {
+        self.samba.apply(wanted, listen)
     }
 
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied> {

@@ -14,6 +14,7 @@ pub mod file;
 pub mod link;
 pub mod link_socket;
 pub mod lio;
+pub mod listen;
 pub mod machine;
 pub mod network;
 pub mod network_rules;

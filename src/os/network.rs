@@ -1,8 +1,8 @@
 //! Network interfaces: names, addresses and MACs from the kernel.
 
 use std::{
-    collections::{HashMap, HashSet},
-    net::{Ipv4Addr, Ipv6Addr},
+    collections::{BTreeSet, HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
 };
 
@@ -96,6 +96,16 @@ fn addresses() -> Result<HashMap<String, Addresses>> {
         }
     }
     Ok(by_name)
+}
+
+/// Every address of this machine that others can connect to without naming a link, with those of the loopback and of
+/// interfaces that have no identity.
+pub fn local_addresses() -> Result<BTreeSet<IpAddr>> {
+    let all = addresses()?.into_values().flat_map(|Addresses { v4, v6 }| {
+        let v6 = v6.into_iter().filter(|address| !address.is_unicast_link_local());
+        v4.into_iter().map(IpAddr::V4).chain(v6.map(IpAddr::V6))
+    });
+    Ok(all.collect())
 }
 
 #[cfg(test)]

@@ -25,12 +25,15 @@ use super::{
     command::{Limit, Tool},
     exports::Applied,
     file,
+    listen::{Listen, Listener},
     nfs_cache::{flush_turn, release},
 };
 use crate::types::share::{AllowedHost, AllowedHosts};
 
 /// Our file.
 const FILE: &str = "/etc/exports.d/vsnap.exports";
+/// Where the server listens.
+const LISTEN: &str = "/etc/nfs.conf.d/vsnap-listen.conf";
 /// What is exported now.
 const TABLE: &str = "/var/lib/nfs/etab";
 /// How many threads nfsd has; none, or no file, when it does not run.
@@ -73,6 +76,7 @@ pub struct Nfs {
     getent: Option<Tool>,
     /// What name servers said, and when.
     names: Mutex<HashMap<String, (Option<String>, Instant)>>,
+    listener: Listener,
 }
 
 impl Nfs {
@@ -83,11 +87,12 @@ impl Nfs {
             systemctl: Tool::find_optional("systemctl"),
             getent: Tool::find_optional("getent"),
             names: Mutex::default(),
+            listener: Listener::new(LISTEN, 2049, listen_lines),
         })
     }
 
     /// See [`super::Exports::apply_nfs`].
-    pub fn apply(&self, wanted: &[NfsExport]) -> Result<Applied> {
+    pub fn apply(&self, wanted: &[NfsExport], listen: &Listen) -> Result<Applied> {
         let mounted = mounted()?;
         let here: Vec<&NfsExport> = wanted.iter().filter(|export| mounted.contains(&export.path)).collect();
         let mut applied = Applied::default();
@@ -95,9 +100,8 @@ impl Nfs {
         if file::read(Path::new(FILE))?.unwrap_or_default() != text {
             file::write(Path::new(FILE), text.as_bytes(), 0o644)?;
         }
-        if here.iter().any(|export| !export.hosts.as_slice().is_empty()) {
-            self.start_server(&mut applied)?;
-        }
+        let serves = here.iter().any(|export| !export.hosts.as_slice().is_empty());
+        self.start_server(serves, listen, &mut applied)?;
         let live = live()?;
         let plan = self.plan(&here, &live)?;
         self.carry_out(&plan, &mut applied)?;
@@ -105,16 +109,29 @@ impl Nfs {
         Ok(applied)
     }
 
-    /// Starts the server when it does not run; one that runs is never touched.
-    fn start_server(&self, applied: &mut Applied) -> Result<()> {
+    /// Starts the server when it is needed and does not run; one that runs where it should is never touched. Clients of
+    /// NFS 4 get back from one that is restarted what they had open.
+    fn start_server(&self, needed: bool, listen: &Listen, applied: &mut Applied) -> Result<()> {
         let threads = file::read(Path::new(THREADS))?.unwrap_or_default();
-        if threads.trim().parse::<u32>().is_ok_and(|threads| threads > 0) {
+        let is_running = threads.trim().parse::<u32>().is_ok_and(|threads| threads > 0);
+        if self.listener.prepare(listen, needed)? {
+            if is_running || needed {
+                self.systemctl("restart")?;
+            }
+            applied.changes.push(self.listener.restarted(listen)?);
             return Ok(());
         }
-        let systemctl = self.systemctl.as_ref().ok_or_else(|| missing("systemctl", "systemd"))?;
-        systemctl.command(["start", "nfs-server.service"]).output(|_| Kind::Other)?;
+        if is_running || !needed {
+            return Ok(());
+        }
+        self.systemctl("start")?;
         applied.changes.push("the NFS server was not running and was started".to_owned());
         Ok(())
+    }
+
+    fn systemctl(&self, action: &str) -> Result<()> {
+        let systemctl = self.systemctl.as_ref().ok_or_else(|| missing("systemctl", "systemd"))?;
+        systemctl.command([action, "nfs-server.service"]).output(|_| Kind::Other).map(drop)
     }
 
     fn plan(&self, wanted: &[&NfsExport], live: &BTreeMap<Place, String>) -> Result<Plan> {
@@ -235,6 +252,11 @@ pub(super) fn mounted() -> Result<BTreeSet<String>> {
 
 fn missing(tool: &str, package: &str) -> Error {
     Error::new(Kind::Missing, format!("looking for the program {tool}"), format!("install package {package}"))
+}
+
+/// The file that says where the server listens.
+fn listen_lines(addresses: &[String]) -> String {
+    format!("# Made by vsnapd: the addresses of interfaces that have nfs.\n[nfsd]\nhost={}\n", addresses.join(","))
 }
 
 /// The file.

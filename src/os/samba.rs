@@ -20,11 +20,20 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{Error, Kind, Result, command::Tool, exports::Applied, file, nfs};
+use super::{
+    Error, Kind, Result,
+    command::Tool,
+    exports::Applied,
+    file,
+    listen::{Listen, Listener},
+    nfs,
+};
 use crate::types::Epoch;
 
 /// Our file.
 const FILE: &str = "/etc/samba/vsnap.conf";
+/// Where it listens, for `FILE` to include.
+const LISTEN: &str = "/etc/samba/vsnap-listen.conf";
 /// Where our file is looked at before it counts.
 const CHECKED: &str = "/run/vsnap/smb.conf";
 /// The administrator's file.
@@ -59,6 +68,7 @@ pub struct Samba {
     /// Whether the server has been told to read its files since this process began: the one before may have ended
     /// between writing and telling.
     told: AtomicBool,
+    listener: Listener,
 }
 
 impl Samba {
@@ -69,11 +79,12 @@ impl Samba {
             smbcontrol: Tool::find_optional("smbcontrol"),
             systemctl: Tool::find_optional("systemctl"),
             told: AtomicBool::new(false),
+            listener: Listener::new(LISTEN, 445, listen_lines),
         })
     }
 
     /// See [`super::Exports::apply_smb`].
-    pub fn apply(&self, wanted: &[SmbShare]) -> Result<Applied> {
+    pub fn apply(&self, wanted: &[SmbShare], listen: &Listen) -> Result<Applied> {
         let before = file::read(Path::new(FILE))?;
         if wanted.is_empty() && before.is_none() {
             return Ok(Applied::default());
@@ -82,7 +93,7 @@ impl Samba {
         // Where a filesystem is not mounted there is a folder of another one, which is nobody's to write in.
         let mounted = nfs::mounted()?;
         let wanted: Vec<&SmbShare> = wanted.iter().filter(|share| mounted.contains(&share.path)).collect();
-        let text = render(&wanted);
+        let text = render(&wanted, listen);
         let mut applied = Applied::default();
         let (old, new) = (sections(&before), sections(&text));
         for share in &wanted {
@@ -96,6 +107,7 @@ impl Samba {
         }
         let changes = |(name, section): &(&&str, &&str)| new.get(**name) != Some(*section);
         let ended: Vec<&str> = old.iter().filter(changes).map(|(name, _)| *name).collect();
+        let restart = self.listener.prepare(listen, !wanted.is_empty())?;
         if before != text {
             self.check(&text)?;
             file::write(Path::new(FILE), text.as_bytes(), 0o644)?;
@@ -105,7 +117,13 @@ impl Samba {
             applied.changes.push(format!("{MAIN} includes {FILE}"));
         }
         let is_told = self.told.load(Ordering::Relaxed);
-        if !is_running()? {
+        let is_running = is_running()?;
+        if restart {
+            if is_running || !wanted.is_empty() {
+                self.restart()?;
+            }
+            applied.changes.push(self.listener.restarted(listen)?);
+        } else if !is_running {
             if !wanted.is_empty() {
                 self.start()?;
                 applied.changes.push("the SMB server was not running and was started".to_owned());
@@ -151,11 +169,24 @@ impl Samba {
     }
 
     fn start(&self) -> Result<()> {
-        let systemctl = self.systemctl.as_ref().ok_or_else(|| missing("systemctl", "systemd"))?;
-        let unit =
-            if Path::new("/usr/lib/systemd/system/smbd.service").exists() { "smbd.service" } else { "smb.service" };
-        systemctl.command(["start", unit]).output(|_| Kind::Other).map(drop)
+        self.systemctl(&["start", unit()])
     }
+
+    fn restart(&self) -> Result<()> {
+        self.systemctl(&["restart", unit()])?;
+        // It waits for an address of IPv4 when it has none, and nobody has to wait for it.
+        self.systemctl(&["try-restart", "--no-block", "nmbd.service", "nmb.service"])
+    }
+
+    fn systemctl(&self, arguments: &[&str]) -> Result<()> {
+        let systemctl = self.systemctl.as_ref().ok_or_else(|| missing("systemctl", "systemd"))?;
+        systemctl.command(arguments.iter().copied()).output(|_| Kind::Other).map(drop)
+    }
+}
+
+/// Debian's name, and that of others.
+fn unit() -> &'static str {
+    if Path::new("/usr/lib/systemd/system/smbd.service").exists() { "smbd.service" } else { "smb.service" }
 }
 
 fn missing(tool: &str, package: &str) -> Error {
@@ -203,8 +234,16 @@ fn set_versions(share: &SmbShare) -> Result<bool> {
     file::set_links(&Path::new(VERSIONS).join(&share.name), &links)
 }
 
+/// The file that says where it listens.
+fn listen_lines(addresses: &[String]) -> String {
+    format!(
+        "# Made by vsnapd: the addresses of interfaces that have smb.\nbind interfaces only = yes\ninterfaces = {}\n",
+        addresses.join(" ")
+    )
+}
+
 /// The file.
-fn render(wanted: &[&SmbShare]) -> String {
+fn render(wanted: &[&SmbShare], listen: &Listen) -> String {
     let mut text = "# Made by vsnapd from its catalog. What is written here by hand is lost.\n".to_owned();
     if wanted.is_empty() {
         return text;
@@ -213,6 +252,9 @@ fn render(wanted: &[&SmbShare]) -> String {
         "[global]\n    map to guest = never\n    restrict anonymous = 2\n    server min protocol = SMB2_10\n    \
          server smb encrypt = desired\n    server signing = mandatory\n    server multi channel support = yes\n",
     );
+    if *listen != Listen::Everywhere {
+        text.push_str(&format!("    include = {LISTEN}\n"));
+    }
     for share in wanted {
         let SmbShare { name, path, .. } = share;
         let read_only = if share.read_only { "yes" } else { "no" };
@@ -251,8 +293,8 @@ mod tests {
 
     #[test]
     fn the_file_has_a_section_for_each_share() {
-        assert_eq!(render(&[]).lines().count(), 1, "without shares nothing is changed");
-        let text = render(&[&share("vpool1_fs1", false), &share("vpool1_fs2", true)]);
+        assert_eq!(render(&[], &Listen::Everywhere).lines().count(), 1, "without shares nothing is changed");
+        let text = render(&[&share("vpool1_fs1", false), &share("vpool1_fs2", true)], &Listen::Everywhere);
         let sections = sections(&text);
         assert_eq!(sections.keys().copied().collect::<Vec<_>>(), ["vpool1_fs1", "vpool1_fs2"]);
         assert!(sections["vpool1_fs1"].starts_with("    path = /vsnap/vpool1_fs1\n    read only = no\n"), "{text}");
@@ -263,10 +305,18 @@ mod tests {
     }
 
     #[test]
+    fn where_it_listens_is_included_when_an_interface_lacks_it() {
+        let includes = |listen| render(&[&share("a", false)], &listen).contains(LISTEN);
+        assert!(!includes(Listen::Everywhere) && includes(Listen::NotOn([].into())));
+        let lines = listen_lines(&["127.0.0.1".to_owned(), "2001:db8::1".to_owned()]);
+        assert!(lines.ends_with("\nbind interfaces only = yes\ninterfaces = 127.0.0.1 2001:db8::1\n"), "{lines}");
+    }
+
+    #[test]
     fn a_change_of_one_share_is_no_change_of_another() {
         let (before, after) = (
-            render(&[&share("a", false), &share("b", false), &share("c", false)]),
-            render(&[&share("a", false), &share("c", true), &share("d", false)]),
+            render(&[&share("a", false), &share("b", false), &share("c", false)], &Listen::Everywhere),
+            render(&[&share("a", false), &share("c", true), &share("d", false)], &Listen::NotOn([].into())),
         );
         let (old, new) = (sections(&before), sections(&after));
         let ended: Vec<_> = old.iter().filter(|(name, section)| new.get(**name) != Some(*section)).collect();

@@ -19,6 +19,7 @@ use vsnap::{
     os::{
         Kind,
         fake::{FakeOs, Label},
+        listen::Listen,
     },
     types::{
         Name,
@@ -140,6 +141,7 @@ impl Appliance {
         let live = self.fake.world().exports.networks.interfaces.clone();
         let live: Vec<_> = live.into_iter().map(|interface| (interface.interface, interface.services)).collect();
         assert_eq!(closed, live, "{when}: services of the catalog and rules of the packet filter differ");
+        self.check_servers(when);
         if self.fake.world().exports.iscsi.is_none() {
             return;
         }
@@ -151,6 +153,24 @@ impl Appliance {
         };
         let portals: Vec<String> = addresses.into_iter().map(|ip| SocketAddr::new(ip, 3260).to_string()).collect();
         assert_eq!(self.portals(), portals, "{when}: the target listens elsewhere");
+    }
+
+    /// The servers of shares listen where the catalog says.
+    fn check_servers(&self, when: &str) {
+        let networks = self.engine().networks().unwrap();
+        let expected = |service| {
+            let (with, without): (Vec<_>, Vec<_>) = networks.iter().partition(|network| network.services.has(service));
+            let addresses = without.iter().flat_map(|network| network.interface.reachable());
+            let addresses: BTreeSet<IpAddr> = addresses.collect();
+            if with.len() == networks.len() { Listen::Everywhere } else { Listen::NotOn(addresses) }
+        };
+        let exports = self.fake.world().exports.clone();
+        if !exports.nfs.is_empty() {
+            assert_eq!(exports.nfs_listens, expected(Service::Nfs), "{when}: the NFS server listens elsewhere");
+        }
+        if !exports.smb.is_empty() {
+            assert_eq!(exports.smb_listens, expected(Service::Smb), "{when}: the SMB server listens elsewhere");
+        }
     }
 
     /// Where the iSCSI target listens.

@@ -1,11 +1,15 @@
 //! Changes of network services that are stopped on their way.
 
-use vsnap::types::network::{Interface, Services};
+use vsnap::{
+    os::listen::Listen,
+    types::network::{Interface, Services},
+};
 
 use crate::{
     appliance::{Appliance, caller},
     hosts,
     scenarios::Scenario,
+    share_scenarios::with_shares,
 };
 
 const OTHER: &str = "005056b45303";
@@ -39,6 +43,8 @@ pub fn change_services() -> Scenario {
         prepare: |appliance| {
             with_two_interfaces(appliance);
             offer(appliance, &["smb"]);
+            // Their servers are restarted.
+            with_shares(appliance);
         },
         work: |appliance| offer(appliance, &["mgmt", "iscsi"]),
     }
@@ -120,6 +126,31 @@ fn the_target_listens_where_it_is_offered_and_follows_addresses() {
     assert_eq!(appliance.portals(), ["172.20.46.62:3260", "[2001:db8::62]:3260"]);
     offer(&appliance, &["iscsi"]);
     assert_eq!(appliance.portals(), ["[::]:3260"]);
+}
+
+#[test]
+fn servers_listen_where_they_are_offered_while_they_serve() {
+    let appliance = Appliance::new();
+    with_two_interfaces(&appliance);
+    let listens = |appliance: &Appliance| {
+        let exports = appliance.fake.world().exports.clone();
+        (exports.nfs_listens, exports.smb_listens)
+    };
+    let not_there = Listen::NotOn(["10.0.0.1", "fd78::1"].map(|address| address.parse().unwrap()).into());
+    offer(&appliance, &["mgmt", "nfs"]);
+    assert_eq!(listens(&appliance), (Listen::Everywhere, Listen::Everywhere), "nothing is served");
+    with_shares(&appliance);
+    assert_eq!(listens(&appliance), (Listen::Everywhere, not_there.clone()));
+    offer(&appliance, &["mgmt", "smb"]);
+    assert_eq!(listens(&appliance), (not_there, Listen::Everywhere));
+    // An address that both interfaces have is that of one that offers it.
+    let shared = appliance.fake.world().interfaces[0].ip4_addrs.clone();
+    appliance.fake.world().interfaces[1].ip4_addrs = shared;
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(listens(&appliance).0, Listen::NotOn(["fd78::1".parse().unwrap()].into()));
+    appliance.fake.world().interfaces.pop();
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(listens(&appliance).0, Listen::NotOn([].into()), "it may come back");
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn share(appliance: &Appliance, volume: i64, properties: &ShareProperties) {
 }
 
 /// Shares 1 and 2, of volume 1 by NFS and of volume 3 by SMB.
-fn with_shares(appliance: &Appliance) {
+pub fn with_shares(appliance: &Appliance) {
     appliance.make_volumes();
     share(appliance, 1, &nfs(&["10.0.0.1"]));
     share(appliance, 3, &smb());

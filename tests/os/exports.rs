@@ -1,11 +1,15 @@
 //! NFS exports and SMB shares.
 
+use std::collections::BTreeSet;
+
 use vsnap::{
-    os::{Applied, nfs::NfsExport, samba::SmbShare},
+    os::{Applied, listen::Listen, nfs::NfsExport, samba::SmbShare},
     types::{Epoch, share::AllowedHosts},
 };
 
 use crate::system::{System, filesystem};
+
+const EVERYWHERE: &Listen = &Listen::Everywhere;
 
 /// Runs a test with a small pool, while the daemon of the appliance, which would take away what the test exports, does
 /// not run. Afterwards nothing of it is exported.
@@ -26,7 +30,11 @@ pub fn alone(test: impl FnOnce(&System)) {
     }
     System::with_small_pool(|system| {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(system)));
-        let ended = [system.exports.apply_nfs(&[]), system.exports.apply_smb(&[]), system.exports.apply_iscsi(None)];
+        let ended = [
+            system.exports.apply_nfs(&[], EVERYWHERE),
+            system.exports.apply_smb(&[], EVERYWHERE),
+            system.exports.apply_iscsi(None),
+        ];
         if let Err(payload) = result {
             std::panic::resume_unwind(payload);
         }
@@ -98,7 +106,7 @@ fn nfs_exports_are_what_is_wanted_and_no_others() {
         let stays = "grep -q '^/srv/theirs.10.9.9.9(ro' /var/lib/nfs/etab";
         let remove = "exportfs -u 10.9.9.9:/srv/theirs; rmdir /srv/theirs";
         Stranger { system, make, stays, remove }.outlives(|| {
-            let apply = |wanted: &[NfsExport]| system.exports.apply_nfs(wanted);
+            let apply = |wanted: &[NfsExport]| system.exports.apply_nfs(wanted, EVERYWHERE);
             [1, 3].into_iter().for_each(|number| drop(system.make_filesystem(number)));
             assert_eq!(apply(&[]).unwrap(), Applied::default(), "nothing to begin with");
             let one = export(1, &["10.0.0.0/8", "2001:db8::1"]);
@@ -150,7 +158,7 @@ fn smb_shares_are_what_is_wanted_and_no_others() {
         let stays = "testparm -s --suppress-prompt 2>/dev/null | grep -q '^\\[theirs'";
         let remove = "mv /root/smb.conf /etc/samba/smb.conf; rmdir /srv/theirs; smbcontrol smbd reload-config";
         Stranger { system, make, stays, remove }.outlives(|| {
-            let apply = |wanted: &[SmbShare]| system.exports.apply_smb(wanted);
+            let apply = |wanted: &[SmbShare]| system.exports.apply_smb(wanted, EVERYWHERE);
             [1, 3].into_iter().for_each(|number| drop(system.make_filesystem(number)));
             apply(&[]).unwrap();
             assert_eq!(apply(&[]).unwrap(), Applied::default(), "nothing to begin with");
@@ -171,5 +179,54 @@ fn smb_shares_are_what_is_wanted_and_no_others() {
             check_shared(system, &[]);
             [1, 3].into_iter().for_each(|number| system.zfs.unmount_dataset(&filesystem(number)).unwrap());
         });
+    });
+}
+
+/// Addresses at which a port is listened on, on the real system.
+fn sockets(port: u16) -> BTreeSet<String> {
+    let output = std::process::Command::new("ss").args(["-Hltn", &format!("sport = :{port}")]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let local = text.lines().filter_map(|line| line.split_whitespace().nth(3));
+    local.map(|socket| socket.rsplit_once(':').unwrap().0.trim_matches(['[', ']']).to_owned()).collect()
+}
+
+#[test]
+fn servers_listen_where_they_are_to_and_are_restarted_for_nothing_else() {
+    alone(|system| {
+        [1, 3].into_iter().for_each(|number| drop(system.make_filesystem(number)));
+        let nfs = |listen: &Listen| system.exports.apply_nfs(&[export(1, &["all"])], listen);
+        let smb = |listen: &Listen| system.exports.apply_smb(&[share(3, &[])], listen);
+        let everywhere = || {
+            for port in [2049, 445].into_iter().filter(|_| system.is_real()) {
+                assert!(sockets(port).iter().any(|socket| socket == "0.0.0.0" || socket == "*"), "{:?}", sockets(port));
+            }
+            assert!(!std::path::Path::new("/etc/nfs.conf.d/vsnap-listen.conf").exists());
+        };
+        let here = vsnap::os::network::local_addresses().unwrap();
+        let closed = *here.iter().find(|address| address.is_ipv4() && !address.is_loopback()).unwrap();
+        let rest: BTreeSet<String> = here.iter().filter(|it| **it != closed).map(ToString::to_string).collect();
+        changes_once(|| nfs(EVERYWHERE));
+        changes_once(|| smb(EVERYWHERE));
+        changes_once(|| nfs(&Listen::NotOn([closed].into())));
+        changes_once(|| smb(&Listen::NotOn([closed].into())));
+        if system.is_real() {
+            assert_eq!((sockets(2049), sockets(445)), (rest.clone(), rest));
+        }
+        changes_once(|| nfs(EVERYWHERE));
+        changes_once(|| smb(EVERYWHERE));
+        everywhere();
+        // With nothing to serve they are not restricted, but given back to their administrator.
+        let restricted = Listen::NotOn([closed].into());
+        let no_nfs = |listen: &Listen| system.exports.apply_nfs(&[], listen);
+        let no_smb = |listen: &Listen| system.exports.apply_smb(&[], listen);
+        [no_nfs(EVERYWHERE), no_smb(EVERYWHERE)].into_iter().for_each(|applied| drop(applied.unwrap()));
+        assert_eq!(no_nfs(&restricted).unwrap(), Applied::default());
+        assert_eq!(no_smb(&restricted).unwrap(), Applied::default());
+        [nfs(&restricted), smb(&restricted)].into_iter().for_each(|applied| drop(applied.unwrap()));
+        [no_nfs(&restricted), no_smb(&restricted)].into_iter().for_each(|applied| drop(applied.unwrap()));
+        changes_once(|| no_nfs(EVERYWHERE));
+        changes_once(|| no_smb(EVERYWHERE));
+        everywhere();
+        [1, 3].into_iter().for_each(|number| system.zfs.unmount_dataset(&filesystem(number)).unwrap());
     });
 }

@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::bed::{Afterwards, Bed, wait_until};
+use crate::{
+    bed::{Afterwards, Bed, wait_until},
+    shares,
+    volumes::filesystem,
+};
 
 /// MAC of the outer end, without separators.
 const OUTER: &str = "027603000001";
@@ -204,4 +208,66 @@ fn rules_come_back_whatever_happens() {
     bed.shell("ip link del outer7");
     bed.shell(&format!("! vsnap network update {OUTER} --services all"));
     offer(&bed, &id_of(&bed, "eth1"), &["all"]);
+}
+
+/// Addresses at which a port is listened on.
+pub fn listens(bed: &Bed, port: u16) -> BTreeSet<String> {
+    let sockets = bed.shell(&format!("ss -Hltn 'sport = :{port}' | awk '{{ print $4 }}'"));
+    sockets.lines().map(|socket| socket.rsplit_once(':').unwrap().0.trim_matches(['[', ']']).to_owned()).collect()
+}
+
+/// Whether these servers listen on all addresses of the appliance.
+fn listen_everywhere(bed: &Bed) -> bool {
+    [2049, 445].into_iter().all(|port| listens(bed, port).iter().any(|address| address == "0.0.0.0" || address == "*"))
+}
+
+#[test]
+fn servers_listen_on_the_interfaces_that_have_their_service() {
+    let bed = Bed::fresh();
+    let _clean = second_network(&bed);
+    let pool = bed.create_pool("shares", "raid0", &bed.equal_disks(1));
+    let [one, two] = ["one", "two"].map(|name| filesystem(&bed, &pool, name));
+    let path = shares::share(&bed, &one, shares::nfs(&["10.78.0.0/24"]))["name"].as_str().unwrap().to_owned();
+    let name = shares::share(&bed, &two, json!({"share_type": "smb"}))["name"].as_str().unwrap().to_owned();
+    assert!(listen_everywhere(&bed));
+    // A client of an interface that keeps its service comes through with what it has mounted.
+    let _mounted = bed.afterwards("umount -fl /mnt/second; rmdir /mnt/second; true");
+    bed.shell(&format!(
+        "echo kept >{path}/f; mkdir -p /mnt/second; nsenter --net=/run/netns/client \
+         mount -t nfs -o vers=4.2 10.78.0.1:{path} /mnt/second; grep -q kept /mnt/second/f"
+    ));
+    let eth1 = id_of(&bed, "eth1");
+    let servers = "systemctl show -p ExecMainStartTimestampMonotonic --value nfs-server smbd | grep .";
+    let before = bed.shell(servers);
+    offer(&bed, &eth1, &["mgmt", "iscsi", "repl"]);
+    for port in [2049, 445] {
+        let addresses = listens(&bed, port);
+        let here = ["127.0.0.1", "::1", "10.0.2.15", "10.78.0.1", "fd78::1"];
+        assert!(here.iter().all(|address| addresses.contains(*address)), "port {port}: {addresses:?}");
+        assert!(!["10.77.0.1", "0.0.0.0", "::", "*"].iter().any(|it| addresses.contains(*it)), "{port}: {addresses:?}");
+    }
+    bed.shell("timeout 150 sh -c 'cat /mnt/second/f; echo more >/mnt/second/g; sync /mnt/second/g'");
+    assert_eq!(bed.shell(&format!("cat {path}/g")), "more");
+    assert!(shares::smb(&bed, &shares::login(), &name, "ls").0);
+    // They were restarted once, and by nothing that changes nothing for them.
+    let after = bed.shell(servers);
+    assert!(before.lines().zip(after.lines()).all(|(before, after)| before != after), "{before}\n{after}");
+    offer(&bed, &eth1, &["mgmt", "iscsi"]);
+    bed.shell("sleep 15");
+    assert_eq!(bed.shell(servers), after);
+    // An address that comes to an interface with the service, and a server that somebody tells otherwise.
+    bed.shell(
+        "ip address add 10.78.5.1/24 dev outer0; rm /etc/nfs.conf.d/vsnap-listen.conf; systemctl restart nfs-server",
+    );
+    assert!(listens(&bed, 2049).iter().any(|address| address == "0.0.0.0"));
+    for port in [2049, 445] {
+        wait_until("upkeep has it listened on", 60, || {
+            let addresses = listens(&bed, port);
+            addresses.contains("10.78.5.1") && !addresses.contains("10.77.0.1") && !addresses.contains("0.0.0.0")
+        });
+    }
+    offer(&bed, &eth1, &["all"]);
+    assert!(listen_everywhere(&bed));
+    bed.shell("! ls /etc/nfs.conf.d/vsnap-listen.conf /etc/samba/vsnap-listen.conf 2>/dev/null");
+    bed.shell("timeout 150 grep -q kept /mnt/second/f");
 }

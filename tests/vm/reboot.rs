@@ -121,6 +121,10 @@ fn services(bed: &Bed) -> Check {
         let offered = |address: &str| portals.lines().any(|portal| portal == format!("{address}:3260"));
         assert!(offered("10.0.2.15"), "from the first start on: {portals}");
         assert!(!["0.0.0.0", "[::]", &closed].into_iter().any(offered), "{portals}");
+        // NFS is everywhere; SMB is not, whether Samba or the daemon was up first.
+        let smb = networks::listens(bed, 445);
+        assert!(smb.contains("10.0.2.15") && smb.contains("127.0.0.1"), "{smb:?}");
+        assert!(!["0.0.0.0", "::", "*", &closed].into_iter().any(|address| smb.contains(address)), "{smb:?}");
         let ports = bed.shell("rpcinfo -p | awk '$5 ~ /mountd|status|nlockmgr/ { print $5, $4 }' | sort -u");
         assert_eq!(ports, "mountd 20048\nnlockmgr 32767\nstatus 32765");
         networks::offer(bed, &networks::id_of(bed, "eth1"), &["all"]);

@@ -7,6 +7,7 @@ use crate::{
     os::{
         Applied, Error, Exports, Kind, Result,
         lio::{Backing, ScsiTarget, ScsiUnit},
+        listen::Listen,
         network_rules::NetworkServices,
         nfs::NfsExport,
         samba::SmbShare,
@@ -19,8 +20,12 @@ use crate::{
 pub struct FakeExports {
     /// NFS.
     pub nfs: Vec<NfsExport>,
+    /// Where NFS listens.
+    pub nfs_listens: Listen,
     /// SMB.
     pub smb: Vec<SmbShare>,
+    /// Where SMB listens.
+    pub smb_listens: Listen,
     /// iSCSI.
     pub iscsi: Option<ScsiTarget>,
     /// Interfaces.
@@ -38,18 +43,31 @@ fn replace<T: PartialEq>(live: &mut T, wanted: T, what: &str) -> Applied {
     Applied { changes: vec![format!("{what} changed")] }
 }
 
+/// As the real servers: with nothing to serve they are only given back to their administrator.
+fn listen_there(live: &mut Listen, wanted: &Listen, is_idle: bool) -> Applied {
+    if is_idle && *wanted != Listen::Everywhere {
+        Applied::default()
+    } else {
+        replace(live, wanted.clone(), "where it listens")
+    }
+}
+
 impl Exports for FakeOs {
-    fn apply_nfs(&self, wanted: &[NfsExport]) -> Result<Applied> {
+    fn apply_nfs(&self, wanted: &[NfsExport], listen: &Listen) -> Result<Applied> {
         self.effect("apply_nfs", |world| {
             let here = mounted(world, wanted, |export| &export.path);
-            Ok(replace(&mut world.exports.nfs, here, "NFS"))
+            let mut applied = listen_there(&mut world.exports.nfs_listens, listen, here.is_empty());
+            applied.changes.extend(replace(&mut world.exports.nfs, here, "NFS").changes);
+            Ok(applied)
         })
     }
 
-    fn apply_smb(&self, wanted: &[SmbShare]) -> Result<Applied> {
+    fn apply_smb(&self, wanted: &[SmbShare], listen: &Listen) -> Result<Applied> {
         self.effect("apply_smb", |world| {
             let here = mounted(world, wanted, |share| &share.path);
-            Ok(replace(&mut world.exports.smb, here, "SMB"))
+            let mut applied = listen_there(&mut world.exports.smb_listens, listen, here.is_empty());
+            applied.changes.extend(replace(&mut world.exports.smb, here, "SMB").changes);
+            Ok(applied)
         })
     }
 
