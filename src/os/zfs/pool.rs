@@ -29,6 +29,7 @@ use crate::{
     os::{
         Error, Kind, PoolChange, PoolCreation, Result, Zfs,
         command::{Command, Limit},
+        file,
     },
     types::{
         names::ZpoolName,
@@ -158,7 +159,7 @@ impl OpenZfs {
     }
 
     pub(super) fn import(&self, guid: u64) -> Result<()> {
-        let command = self.zpool(["import", "-N", "-o", "cachefile=none"]).args(search_places());
+        let command = self.zpool(["import", "-N", "-o", "cachefile=none"]).args(search_places()?);
         let result = command.arg(guid.to_string()).limit(Limit::Stall(STALL)).output(messages::zpool);
         match result {
             Ok(_) => {
@@ -178,7 +179,7 @@ impl OpenZfs {
 
     /// Reads the list that `zpool import` prints for people: it has no JSON.
     pub(super) fn importable(&self) -> Result<Vec<(String, u64)>> {
-        let command = self.zpool(["import"]).args(search_places()).limit(Limit::Stall(STALL));
+        let command = self.zpool(["import"]).args(search_places()?).limit(Limit::Stall(STALL));
         let action = command.to_string();
         let output = command.run()?;
         let nothing = "no pools available to import";
@@ -284,10 +285,10 @@ fn group_word(layout: VdevLayout) -> Option<&'static str> {
 
 /// Where to look for pools. Given places are searched instead of a cache file or all of /dev, where zvols may hold pools
 /// of guests.
-fn search_places() -> Vec<String> {
+fn search_places() -> Result<Vec<String>> {
     let folders = ["/dev/disk/by-id", "/dev/disk/by-path"].into_iter().filter(|place| Path::new(place).is_dir());
-    let places = folders.map(str::to_owned).chain(attached_loops());
-    places.flat_map(|place| ["-d".to_owned(), place]).collect()
+    let places = folders.map(str::to_owned).chain(attached_loops()?);
+    Ok(places.flat_map(|place| ["-d".to_owned(), place]).collect())
 }
 
 /// `pool: NAME` and, after it, `id: GUID`.
@@ -311,16 +312,15 @@ fn importable_in(action: &str, text: &str) -> Result<Vec<(String, u64)>> {
 }
 
 /// Loop devices that have a file behind them: they have no by-id link, and only test systems have pools on them.
-fn attached_loops() -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir("/sys/block") else { return vec![] };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut loops: Vec<String> = names
+fn attached_loops() -> Result<Vec<String>> {
+    let mut loops: Vec<String> = file::names(Path::new("/sys/block"))?
+        .into_iter()
         .filter(|name| name.starts_with("loop") && Path::new("/sys/block").join(name).join("loop").is_dir())
         .flat_map(|name| [format!("/dev/{name}"), format!("/dev/{name}p1")])
         .filter(|device| Path::new(device).exists())
         .collect();
     loops.sort();
-    loops
+    Ok(loops)
 }
 
 #[cfg(test)]
