@@ -259,7 +259,6 @@ fn servers_listen_on_the_interfaces_that_have_their_service() {
     bed.shell(
         "ip address add 10.78.5.1/24 dev outer0; rm /etc/nfs.conf.d/vsnap-listen.conf; systemctl restart nfs-server",
     );
-    assert!(listens(&bed, 2049).iter().any(|address| address == "0.0.0.0"));
     for port in [2049, 445] {
         wait_until("upkeep has it listened on", 60, || {
             let addresses = listens(&bed, port);
