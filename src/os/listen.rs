@@ -8,6 +8,7 @@ use std::{
     net::IpAddr,
     path::Path,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use procfs::{
@@ -15,7 +16,7 @@ use procfs::{
     net::{TcpNetEntry, TcpState},
 };
 
-use super::{Error, Kind, Result, file, network};
+use super::{Error, Kind, Result, command::Tool, file, network};
 
 /// Where a service is offered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +32,9 @@ pub enum Listen {
 const ENDED: &str = "# Every interface has this service again.\n";
 /// How often a server is restarted for the same fault: an address that another host has, too, can't be listened on.
 const TRIES: u8 = 3;
+
+/// How long ZFS may take to share what it shares itself.
+const SHARING: Duration = Duration::from_secs(60);
 
 /// The addresses of one server that are not as they should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -120,6 +124,21 @@ impl Listener {
             return Ok(format!("the server of port {} listens on all addresses again", self.port));
         }
         Ok(format!("the server of port {} listens on the interfaces that have its service alone", self.port))
+    }
+}
+
+/// systemd restarts `zfs-share.service` with either server, and that ends with an `exportfs -ra`. This waits for it: one
+/// that read our file of exports a moment before a change of that would bring back what is exported no longer.
+pub(super) fn wait_for_zfs_share(systemctl: &Tool) -> Result<()> {
+    let deadline = Instant::now() + SHARING;
+    loop {
+        let show = systemctl.command(["show", "--property=Job", "--value", "zfs-share.service"]);
+        let job = show.output(|_| Kind::Other)?;
+        // One that takes longer is none that a change should wait for; upkeep looks again.
+        if matches!(job.trim(), "" | "0") || Instant::now() >= deadline {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     command::{Limit, Tool},
     exports::Applied,
     file,
-    listen::{Listen, Listener},
+    listen::{Listen, Listener, wait_for_zfs_share},
     nfs_cache::{flush_turn, release},
 };
 use crate::types::share::{AllowedHost, AllowedHosts};
@@ -131,7 +131,8 @@ impl Nfs {
 
     fn systemctl(&self, action: &str) -> Result<()> {
         let systemctl = self.systemctl.as_ref().ok_or_else(|| missing("systemctl", "systemd"))?;
-        systemctl.command([action, "nfs-server.service"]).output(|_| Kind::Other).map(drop)
+        systemctl.command([action, "nfs-server.service"]).output(|_| Kind::Other)?;
+        wait_for_zfs_share(systemctl)
     }
 
     fn plan(&self, wanted: &[&NfsExport], live: &BTreeMap<Place, String>) -> Result<Plan> {
@@ -203,8 +204,13 @@ impl Nfs {
         let exportfs = self.exportfs.as_ref().ok_or_else(|| missing("exportfs", "nfs-kernel-server"))?;
         // Each run flushes what the kernel remembers.
         let turn = flush_turn()?;
+        let mut failure = None;
         for places in plan.unexport.chunks(MOST) {
-            exportfs.command(["-u"]).args(places.iter().map(argument)).output(|_| Kind::Other)?;
+            // It fails also for what is gone already: an `exportfs -ra` of somebody else, as by zfs-share.service after
+            // each start of the server, may have come first.
+            if let Err(error) = exportfs.command(["-u"]).args(places.iter().map(argument)).output(|_| Kind::Other) {
+                failure.get_or_insert(error);
+            }
             applied.changes.extend(places.iter().map(|(path, client)| format!("{path} is not exported to {client}")));
         }
         for (options, places) in &plan.export {
@@ -223,11 +229,10 @@ impl Nfs {
         let left = plan.unexport.iter().find(|place| live.contains_key(place));
         match undone.or(left) {
             None => Ok(()),
-            Some((path, client)) => Err(Error::new(
-                Kind::Other,
-                format!("exportfs of {path} to {client}"),
-                format!("{TABLE} does not say so afterwards; see the log of nfs-mountd"),
-            )),
+            Some((path, client)) => Err(failure.unwrap_or_else(|| {
+                let detail = format!("{TABLE} does not say so afterwards; see the log of nfs-mountd");
+                Error::new(Kind::Other, format!("exportfs of {path} to {client}"), detail)
+            })),
         }
     }
 

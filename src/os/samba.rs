@@ -25,7 +25,7 @@ use super::{
     command::Tool,
     exports::Applied,
     file,
-    listen::{Listen, Listener},
+    listen::{Listen, Listener, wait_for_zfs_share},
     nfs,
 };
 use crate::types::Epoch;
@@ -180,7 +180,8 @@ impl Samba {
 
     fn systemctl(&self, arguments: &[&str]) -> Result<()> {
         let systemctl = self.systemctl.as_ref().ok_or_else(|| missing("systemctl", "systemd"))?;
-        systemctl.command(arguments.iter().copied()).output(|_| Kind::Other).map(drop)
+        systemctl.command(arguments.iter().copied()).output(|_| Kind::Other)?;
+        wait_for_zfs_share(systemctl)
     }
 }
 
