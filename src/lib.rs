@@ -29,6 +29,7 @@
 //! | what happens after a crash | [`engine::operation`] |
 //! | which disks may be used | [`os::disks`] finds them, `engine/disk.rs` judges them |
 //! | who may come in | [`api::auth`], [`os::pam`] |
+//! | what is reachable through which interface | `engine/network.rs`, [`os::network_rules`], [`os::listen`] |
 //! | what is sent in a replication session | `engine/session/plan.rs` |
 //! | what partners say to each other, and who answers | [`types::link`], `engine/link_serve.rs` |
 //! | a key of the configuration file | [`config`] |

@@ -30,7 +30,7 @@ fn killed_while_a_pool_is_made() {
     let bed = Bed::fresh();
     let unused = bed.unused();
     let disks = bed.equal_disks(6);
-    for delay in [100, 800, 1800, 3500] {
+    for delay in [100, 400, 800, 1200, 1800, 2600, 3500] {
         let killed = kill_after(&bed, delay);
         let body = json!({"name": "killed", "pool_type": "raid6", "disk_list": disks});
         let request =
@@ -48,7 +48,7 @@ fn killed_while_a_pool_is_deleted() {
     let bed = Bed::fresh();
     let unused = bed.unused();
     let disks = bed.equal_disks(6);
-    for delay in [100, 1000, 2500] {
+    for delay in [100, 500, 1000, 1700, 2500] {
         let id = bed.create_pool("killed", "raid6", &disks);
         let killed = kill_after(&bed, delay);
         let request = bed.client().delete(bed.url(&format!("/api/pool/{id}")));

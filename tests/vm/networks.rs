@@ -260,7 +260,7 @@ fn servers_listen_on_the_interfaces_that_have_their_service() {
         "ip address add 10.78.5.1/24 dev outer0; rm /etc/nfs.conf.d/vsnap-listen.conf; systemctl restart nfs-server",
     );
     for port in [2049, 445] {
-        wait_until("upkeep has it listened on", 60, || {
+        wait_until("upkeep has it listened on", 180, || {
             let addresses = listens(&bed, port);
             addresses.contains("10.78.5.1") && !addresses.contains("10.77.0.1") && !addresses.contains("0.0.0.0")
         });

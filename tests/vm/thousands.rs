@@ -1,5 +1,5 @@
 //! Many volumes with many snapshots in one pool: made, listed, brought back, and deleted. As many as a pool is to hold,
-//! 1,000 with 20,000, with `make scale`; 40 of them in every run of the tests, since all take a quarter of an hour.
+//! 1,000 with 20,000, with `make scale`; a tenth of them in every run of the tests, since all take a quarter of an hour.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ const TRACE: &str = "/sys/kernel/tracing";
 
 /// Half of them filesystems with a share, half of them luns that are mapped.
 fn volume_count() -> usize {
-    std::env::var("VSNAP_TEST_VOLUMES").map_or(40, |count| count.parse().expect("VSNAP_TEST_VOLUMES is a number"))
+    std::env::var("VSNAP_TEST_VOLUMES").map_or(100, |count| count.parse().expect("VSNAP_TEST_VOLUMES is a number"))
 }
 
 /// Does this work for each number, by a few clients at once.

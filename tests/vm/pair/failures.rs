@@ -68,7 +68,7 @@ fn reboots_of_partner_and_sender_are_no_end() {
     // The connections may end before the answers have come.
     pair.b.try_shell("(sleep 1; echo b >/proc/sysrq-trigger) >/dev/null 2>&1 &");
     pair.a.try_shell("(sleep 2; systemctl reboot) >/dev/null 2>&1 &");
-    wait_until("both are back", 300, || {
+    wait_until("both have booted anew and are back", 600, || {
         boots.iter().all(|(node, boot)| {
             node.boot_id().is_some_and(|now| now != *boot)
                 && node.try_shell("systemctl is-active vsnapd").status.success()

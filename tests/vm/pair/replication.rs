@@ -123,7 +123,7 @@ fn a_lun_is_replicated_and_grows() {
 #[test]
 fn many_relationships_at_once_and_two_sessions_of_one() {
     let pair = Pair::new();
-    let all: Vec<(String, String)> = (0..8).map(|number| pair.filesystem(&format!("volume {number}"), 1)).collect();
+    let all: Vec<(String, String)> = (0..20).map(|number| pair.filesystem(&format!("volume {number}"), 1)).collect();
     let started: Vec<String> =
         all.iter().flat_map(|(_, relationship)| [pair.a.start(relationship), pair.a.start(relationship)]).collect();
     let active = pair.a.get("/api/session?status=ACTIVE")["total"].as_u64().unwrap();
