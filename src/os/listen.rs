@@ -36,6 +36,9 @@ const TRIES: u8 = 3;
 /// How long ZFS may take to share what it shares itself.
 const SHARING: Duration = Duration::from_secs(60);
 
+/// How long a change waits for a server that has been started to listen. Upkeep looks again at one that takes longer.
+const OPENING: Duration = Duration::from_secs(10);
+
 /// The addresses of one server that are not as they should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Fault {
@@ -122,6 +125,11 @@ impl Listener {
         if matches!(listen, Listen::Everywhere) {
             file::remove(self.file)?;
             return Ok(format!("the server of port {} listens on all addresses again", self.port));
+        }
+        // Samba says that it is ready before it listens.
+        let deadline = Instant::now() + OPENING;
+        while listening(self.port)?.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(100));
         }
         Ok(format!("the server of port {} listens on the interfaces that have its service alone", self.port))
     }

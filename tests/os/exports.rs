@@ -11,9 +11,8 @@ use crate::system::{System, filesystem};
 
 const EVERYWHERE: &Listen = &Listen::Everywhere;
 
-/// Runs a test with a small pool, while the daemon of the appliance, which would take away what the test exports, does
-/// not run. Afterwards nothing of it is exported.
-pub fn alone(test: impl FnOnce(&System)) {
+/// Runs a test while the daemon of the appliance, which would take away what the test exports, does not run.
+pub fn without_daemon(test: impl FnOnce()) {
     struct Daemon(System);
 
     impl Drop for Daemon {
@@ -28,6 +27,15 @@ pub fn alone(test: impl FnOnce(&System)) {
     if daemon.0.is_real() {
         daemon.0.run(&["systemctl", "stop", "vsnapd"]);
     }
+    test();
+}
+
+/// Runs a test with a small pool and without the daemon. Afterwards nothing of it is exported.
+pub fn alone(test: impl FnOnce(&System)) {
+    without_daemon(|| with_small_pool_exported(test));
+}
+
+fn with_small_pool_exported(test: impl FnOnce(&System)) {
     System::with_small_pool(|system| {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(system)));
         let ended = [

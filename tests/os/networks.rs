@@ -5,7 +5,7 @@ use vsnap::{
     types::network::Services,
 };
 
-use crate::system::System;
+use crate::{exports::without_daemon, system::System};
 
 /// About an interface that no machine has.
 fn wanted(words: &[&str]) -> NetworkServices {
@@ -16,6 +16,10 @@ fn wanted(words: &[&str]) -> NetworkServices {
 
 #[test]
 fn only_a_difference_is_applied() {
+    without_daemon(differences);
+}
+
+fn differences() {
     let exports = System::new().exports;
     let changes = |wanted: &NetworkServices| exports.apply_networks(wanted).unwrap().changes.len();
     changes(&NetworkServices::default());

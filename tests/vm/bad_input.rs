@@ -12,7 +12,7 @@ type Everything = (Value, Vec<String>, String);
 /// Everything, once udev has caught up with what was done before.
 fn everything(bed: &Bed) -> Everything {
     let mut now = read_everything(bed);
-    wait_until("udev has come to rest", 20, || {
+    wait_until("udev has come to rest", 60, || {
         let before = std::mem::replace(&mut now, read_everything(bed));
         before == now
     });
@@ -72,7 +72,8 @@ fn disks_that_cannot_be_used() {
         assert_eq!(message, format!("Disk UUID {uuid} is not a valid candidate for a pool"));
         check_unchanged(&bed, &before, uuid);
     }
-    bed.shell("umount /mnt/t; zpool destroy stranger");
+    bed.shell("umount /mnt/t");
+    bed.zpool("destroy", "stranger");
     disks[..3].iter().for_each(|disk| bed.wipe(disk));
 }
 
@@ -228,7 +229,7 @@ fn a_strangers_pool_of_our_name_is_not_touched() {
     assert!(answer.status >= 400, "{}", answer.body);
     assert_eq!(bed.get("/api/pool").ok()["total"], 0);
     bed.shell(&format!("grep -q mine /vpool{next}/file"));
-    bed.shell(&format!("zpool destroy vpool{next}"));
+    bed.zpool("destroy", &format!("vpool{next}"));
     bed.wipe(&disks[1]);
     bed.create_pool("mine", "raid0", &disks[..1]);
 }

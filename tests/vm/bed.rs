@@ -107,13 +107,27 @@ impl Bed {
 
     /// Destroys a pool behind the appliance's back and lets it begin anew: the only way to get rid of a locked snapshot.
     pub fn start_over(&self, pool: &str, disks: &[String]) {
-        self.shell(&format!(
-            "systemctl stop vsnapd; for i in $(seq 60); do zpool destroy vpool{pool} && break; sleep 1; done; \
-             rm -f /var/lib/vsnap/catalog.sqlite*; systemctl start vsnapd"
-        ));
+        self.shell("systemctl stop vsnapd");
+        self.zpool("destroy", &format!("vpool{pool}"));
+        self.shell("rm -f /var/lib/vsnap/catalog.sqlite*; systemctl start vsnapd");
         self.wait_for_api();
         self.post("/api/system", json!({"action": "init", "multipool": true, "skip_pool": true})).ok();
         disks.iter().for_each(|disk| self.wipe(disk));
+    }
+
+    /// Exports or destroys a pool by hand. Who looks at all pools, as ZED and upkeep do, has it open for a moment.
+    #[track_caller]
+    pub fn zpool(&self, verb: &str, pool: &str) {
+        self.shell(&format!("for i in $(seq 60); do zpool {verb} {pool} && exit 0; sleep 1; done; exit 1"));
+    }
+
+    /// Does this while the daemon stands still, so that no round of upkeep falls into it. It has to be shorter than the
+    /// time after which systemd takes the daemon for dead.
+    pub fn while_upkeep_waits<T>(&self, work: impl FnOnce() -> T) -> T {
+        let pid = self.daemon_pid();
+        let _goes_on = self.afterwards(format!("kill -CONT {pid}"));
+        self.shell(&format!("kill -STOP {pid}"));
+        work()
     }
 
     /// Reboots the appliance and waits until it answers again.
@@ -121,7 +135,7 @@ impl Bed {
         let boot = self.boot_id().unwrap();
         // The connection may end before the answer has come.
         self.try_shell("(sleep 1; systemctl reboot) >/dev/null 2>&1 &");
-        wait_until("the appliance reboots", 240, || self.boot_id().is_some_and(|now| now != boot));
+        wait_until("the appliance reboots", 600, || self.boot_id().is_some_and(|now| now != boot));
         // It is ready when all is served again, which takes minutes when there is much of it.
         wait_until("the daemon is back", 600, || self.try_shell("systemctl is-active vsnapd").status.success());
         self.wait_for_api();
@@ -334,10 +348,10 @@ impl Bed {
         let disk = format!("/dev/disk/by-id/scsi-{uuid}");
         self.shell(&format!(
             "udevadm settle; for p in {disk}-part*; do [ -e $p ] || continue; zpool labelclear -f $p; wipefs -qa $p; done; \
-             wipefs -qa {disk}; dd if=/dev/zero of={disk} bs=1M count=4 status=none; blockdev --rereadpt {disk}; \
-             udevadm settle"
+             wipefs -qa {disk}; dd if=/dev/zero of={disk} bs=1M count=4 status=none; \
+             for i in $(seq 30); do blockdev --rereadpt {disk} && break; udevadm settle; sleep 0.2; done; udevadm settle"
         ));
-        wait_until("the disk is unused again", 20, || self.unused().iter().any(|unused| unused == uuid));
+        wait_until("the disk is unused again", 60, || self.unused().iter().any(|unused| unused == uuid));
     }
 
     /// Pulls a disk out as a hand would.

@@ -53,7 +53,7 @@ fn a_certificate_is_reloaded_without_dropping_connections() {
         "cd /etc/vsnap/tls && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=second.example \
          -keyout key.pem -out cert.pem 2>/dev/null && systemctl reload vsnapd",
     );
-    wait_until("the new certificate is shown", 20, || subject(&bed).contains("second.example"));
+    wait_until("the new certificate is shown", 60, || subject(&bed).contains("second.example"));
     bed.get("/api/system").ok();
     assert_eq!(bed.daemon_pid(), pid);
     bed.shell("echo broken > /etc/vsnap/tls/cert.pem; systemctl reload vsnapd; true");

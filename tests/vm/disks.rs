@@ -49,10 +49,11 @@ fn what_is_on_a_disk_is_told() {
     let words =
         |bed: &Bed| -> Vec<Value> { uuids.iter().map(|uuid| disk(bed, uuid).unwrap()["used_as"].clone()).collect() };
     let expected = ["ext4", "partitioned", "zfs_member", "unused"];
-    wait_until("udev has told what is on the disks", 20, || words(&bed) == expected);
+    wait_until("udev has told what is on the disks", 60, || words(&bed) == expected);
     bed.shell(&format!("mkdir -p /mnt/t && mount /dev/{} /mnt/t", names[0]));
     assert_ne!(words(&bed)[0], "unused");
-    bed.shell("umount /mnt/t; zpool destroy stranger");
+    bed.shell("umount /mnt/t");
+    bed.zpool("destroy", "stranger");
     uuids[..3].iter().for_each(|disk| bed.wipe(disk));
     assert_eq!(words(&bed), ["unused"; 4]);
 }

@@ -56,7 +56,7 @@ pub fn log_out(bed: &Bed) {
 /// The initiator's device of a LUN, once it is there.
 pub fn device(bed: &Bed, lun: u16) -> String {
     let path = format!("/dev/disk/by-path/ip-127.0.0.1:3260-iscsi-{}-lun-{lun}", target(bed));
-    wait_until(&format!("LUN {lun} is there"), 20, || {
+    wait_until(&format!("LUN {lun} is there"), 60, || {
         bed.try_shell("iscsiadm -m session --rescan; udevadm settle");
         bed.try_shell(&format!("test -b {path}")).status.success()
     });
@@ -120,7 +120,7 @@ fn a_lun_is_used_through_restart_kill_growth_and_unmap() {
 
     // It grows under the initiator.
     bed.put(&format!("/api/volume/{volume}"), json!({"size_total": (128 * MIB).to_string()})).ok();
-    wait_until("the initiator sees the growth", 20, || {
+    wait_until("the initiator sees the growth", 60, || {
         bed.shell("iscsiadm -m session --rescan >/dev/null");
         bed.shell(&format!("blockdev --getsize64 {disk}")).trim() == (128 * MIB).to_string()
     });
@@ -162,7 +162,7 @@ fn initiators_see_what_is_theirs_alone() {
     bed.shell(&format!("truncate -s 24M '{file}'"));
     // The next change or round of upkeep notices.
     unmap(&bed, &one, &first);
-    wait_until("the initiator sees the growth", 20, || {
+    wait_until("the initiator sees the growth", 60, || {
         bed.shell("iscsiadm -m session --rescan >/dev/null");
         bed.shell(&format!("blockdev --getsize64 {fileio}")).trim() == (24 * MIB).to_string()
     });
@@ -213,7 +213,7 @@ fn portals_follow_services_and_addresses() {
     assert_eq!(discover("10.77.0.1").lines().count(), 1);
     bed.shell("iscsiadm -m node -l >/dev/null; udevadm settle");
     let path = format!("/dev/disk/by-path/ip-10.77.0.1:3260-iscsi-{}-lun-0", target(&bed));
-    wait_until("the disk is there", 20, || bed.try_shell(&format!("test -b {path}")).status.success());
+    wait_until("the disk is there", 60, || bed.try_shell(&format!("test -b {path}")).status.success());
     let session = || bed.shell("iscsiadm -m session | cut -d ' ' -f 2");
     let id = session();
     let writes = |text: &str| {
@@ -259,7 +259,9 @@ fn what_was_taken_away_by_hand_comes_back_and_strangers_stay() {
     let host_id = host(&bed, "tester", &[IQN]);
     map(&bed, &volume, &host_id);
     let (iqn, links) = (target(&bed), format!("{CONFIGFS}/iscsi/{}/tpgt_1", target(&bed)));
-    bed.shell(&format!("rm {links}/acls/{IQN}/lun_0/*; rmdir {links}/acls/{IQN}/lun_0; rm {links}/lun/lun_{volume}/*; rmdir {links}/lun/lun_{volume}"));
+    bed.while_upkeep_waits(|| {
+        bed.shell(&format!("rm {links}/acls/{IQN}/lun_0/*; rmdir {links}/acls/{IQN}/lun_0; rm {links}/lun/lun_{volume}/*; rmdir {links}/lun/lun_{volume}"));
+    });
     // Any change, or a round of upkeep.
     bed.put(&format!("/api/host/{host_id}"), json!({"name": "renamed"})).ok();
     bed.shell(&format!("test -d {links}/acls/{IQN}/lun_0"));

@@ -132,9 +132,9 @@ fn services_are_reachable_where_they_are_offered() {
          'exec 3<>/dev/tcp/10.78.0.1/3260; echo x >&3; read -u 3 && touch /run/up; \
           while echo x >&3 && read -t 5 -u 3; do sleep 0.1; done; touch /run/cut' >/dev/null 2>&1 &)",
     );
-    wait_until("the session is up", 20, || bed.try_shell("test -e /run/up").status.success());
+    wait_until("the session is up", 60, || bed.try_shell("test -e /run/up").status.success());
     offer(&bed, OUTER, &["nfs"]);
-    wait_until("the session is cut", 20, || bed.try_shell("rm /run/cut && rm /run/up").status.success());
+    wait_until("the session is cut", 60, || bed.try_shell("rm /run/cut && rm /run/up").status.success());
 
     offer(&bed, OUTER, &["all", "nfs"]);
     assert_eq!((table(&bed, "vsnap"), reached(&bed)), (None, expected(&ALL)));
@@ -188,13 +188,18 @@ fn rules_come_back_whatever_happens() {
     // By a stranger's hand, with the daemon up: upkeep sees it.
     offer(&bed, OUTER, &["smb"]);
     let rules = table(&bed, "vsnap");
-    bed.shell("nft flush chain inet vsnap input");
-    // All but the API, which does not listen there.
-    assert_eq!(reached(&bed), expected(&["nfs", "smb", "iscsi", "repl"]));
+    bed.while_upkeep_waits(|| {
+        bed.shell("nft flush chain inet vsnap input");
+        // All but the API, which does not listen there.
+        assert_eq!(reached(&bed), expected(&["nfs", "smb", "iscsi", "repl"]));
+    });
     wait_until("upkeep brings the rules back", 100, || table(&bed, "vsnap") == rules);
-    bed.shell(
-        "journalctl --sync; journalctl -u vsnapd -o cat -n 50 | grep -q 'not as it should be: through outer0 only smb'",
-    );
+    // It looks once more before it tells.
+    wait_until("it is told", 60, || {
+        let told = "not as it should be: through outer0 only smb";
+        let log = format!("journalctl --sync; journalctl -u vsnapd -o cat -n 50 | grep -q '{told}'");
+        bed.try_shell(&log).status.success()
+    });
     let listing = bed.shell("nft -a list table inet vsnap");
     // Another name, and the table gone, at the next start.
     bed.shell(

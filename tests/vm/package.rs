@@ -32,7 +32,8 @@ fn upgrade_and_removal_leave_data_alone() {
     bed.shell(&format!("sha256sum -c /root/sum && zpool list vpool{id} >/dev/null"));
     assert!(!bed.try_shell("test -e /var/lib/vsnap").status.success(), "purge removes the catalog");
     // The catalog is gone, so the pool is nobody's: what is left is the admin's to decide.
-    bed.shell(&format!("zpool destroy vpool{id}; udevadm settle; for p in /dev/disk/by-id/scsi-3*-part1; do [ $(blkid -p -s LABEL -o value $p) = vpool{id} ] && zpool labelclear -f $p && wipefs -qa ${{p%-part1}}; done; udevadm settle"));
+    bed.zpool("destroy", &format!("vpool{id}"));
+    bed.shell(&format!("udevadm settle; for p in /dev/disk/by-id/scsi-3*-part1; do [ $(blkid -p -s LABEL -o value $p) = vpool{id} ] && zpool labelclear -f $p && wipefs -qa ${{p%-part1}}; done; udevadm settle"));
     bed.shell(&format!(
         "DEBIAN_FRONTEND=noninteractive dpkg -i {PACKAGE}; mv /root/vsnap.toml /etc/vsnap/; systemctl restart vsnapd"
     ));

@@ -158,10 +158,17 @@ fn the_appliance_is_what_the_model_is() {
         let when = format!("VSNAP_TEST_SEED={seed}, step {at}, {request:?}");
         let allowed = model.allows(&request);
         assert_eq!(ask(&bed, &pool, &model, &request, at), allowed, "{when}: {model:?}");
-        let now = seen(&bed, &pool);
+        let mut now = seen(&bed, &pool);
         if allowed {
             let new = new_numbers(&model, &now);
             model.carry_out(&request, &new);
+        }
+        // Links of zvols that have another name now are made by udev, a moment later.
+        for _ in 0..5 {
+            if now != model {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+                now = seen(&bed, &pool);
+            }
         }
         assert_eq!(now, model, "{when}");
     }

@@ -55,7 +55,7 @@ fn pools(bed: &Bed, disks: Vec<String>) -> Check {
         bed.shell(
             "zpool list stranger >/dev/null 2>&1 || zpool import -d /dev/disk/by-id stranger; grep -q mine /stranger/file",
         );
-        bed.shell("zpool destroy stranger");
+        bed.zpool("destroy", "stranger");
         bed.wipe(&disks[4]);
     })
 }

@@ -63,7 +63,7 @@ fn served(bed: &Bed) -> String {
 /// Programs that are started while this is done, but those of upkeep, whose rounds may fall into it.
 fn programs(bed: &Bed, work: impl FnOnce()) -> Vec<String> {
     let switch =
-        |on| format!("for event in exec fork; do echo {on} > {TRACE}/events/sched/sched_process_$event/enable; done");
+        |on| format!("for event in fork exec; do echo {on} > {TRACE}/events/sched/sched_process_$event/enable; done");
     let _off = bed.afterwards(switch(0));
     bed.shell(&format!("echo > {TRACE}/trace; {}", switch(1)));
     work();

@@ -255,7 +255,15 @@ fn bad_input_changes_nothing() {
     let pool = pool(&bed);
     let volume = filesystem(&bed, &pool, "taken");
     let lun = lun(&bed, &pool, "block", 16 * MIB);
-    let before = (datasets(&bed, &pool), bed.get("/api/volume").ok());
+    // Of sizes the history of the pool, which is written a moment later, changes some.
+    let rows = || {
+        let mut answer = bed.get("/api/volume").ok();
+        for volume in answer["volumes"].as_array_mut().unwrap() {
+            ["size_used", "size_free"].map(|size| volume.as_object_mut().unwrap().remove(size).unwrap());
+        }
+        answer
+    };
+    let before = (datasets(&bed, &pool), rows());
     let with = |member: &str, value: Value| {
         let mut body = json!({"name": "new", "volume_type": "lun", "pool_id": pool, "size_total": MIB});
         body[member] = value;
@@ -289,7 +297,7 @@ fn bad_input_changes_nothing() {
     bed.post("/api/volume", json!({"name": "new", "snapshot_id": 999})).fails(404, "NotFoundError");
     bed.put(&format!("/api/volume/{volume}"), json!({"name": "block"})).fails(409, "AlreadyExistsError");
     bed.put(&format!("/api/volume/{lun}"), json!({"size_total": "none"})).fails(400, "InvalidParameterError");
-    assert_eq!((datasets(&bed, &pool), bed.get("/api/volume").ok()), before);
+    assert_eq!((datasets(&bed, &pool), rows()), before);
 }
 
 /// Everything that a rebuild has to bring back: name and id of system and pool, and the details of the rest, without
@@ -355,7 +363,7 @@ fn the_catalog_is_rebuilt_from_the_pools_alone() {
     let shares = share_two(&bed, &volume, &clone);
     let before = objects(&bed, &pool);
     bed.shell("systemctl stop vsnapd && rm -f /var/lib/vsnap/catalog.sqlite*");
-    bed.shell(&format!("for i in $(seq 30); do zpool export vpool{pool} && exit 0; sleep 1; done; exit 1"));
+    bed.zpool("export", &format!("vpool{pool}"));
     bed.shell("systemctl start vsnapd");
     bed.wait_for_api();
     assert_eq!(bed.get("/api/volume").ok()["total"], 0);

@@ -130,7 +130,7 @@ fn full_and_absent_pools_clocks_and_deleted_snapshots() {
     pair.b.shell(&format!("zfs set quota=none {replica}"));
     pair.a.sync(&relationship);
     // Gone.
-    pair.b.shell(&format!("zpool export {pool}"));
+    pair.b.shell(&format!("for i in $(seq 60); do zpool export {pool} && exit 0; sleep 1; done; exit 1"));
     pair.a.shell(&format!("echo x >{}/x", pair.folder(&volume)));
     let message = pair.a.fail(&relationship);
     assert!(message.contains("not imported"), "{message}");
