@@ -1,6 +1,6 @@
 //! Making a replica for a partner's volume, or taking the one that is there.
 
-use super::{Caller, Engine, locks::Key, operation::Operation, volume::dataset_name};
+use super::{Caller, Engine, locks::Key, operation::Operation, snapshot::own_number, volume::dataset_name};
 use crate::{
     catalog::{
         self, RowState,
@@ -139,9 +139,9 @@ impl Engine {
                 common.name
             ));
         }
-        let names = self.snapshot_names(&dataset, std::slice::from_ref(newest))?;
+        let name = dataset.snapshot(own_number(&dataset, &newest.name)?);
         self.zfs.sync(&dataset)?;
-        match self.changed_since(row, &names[0])? {
+        match self.changed_since(row, &name)? {
             None => Ok(()),
             Some(what) => unfit(format!(
                 "{what} since {}, the last snapshot that it has in common with the primary; roll it back to that one, if \

@@ -70,7 +70,8 @@ impl Engine {
         self.is_own_mark(facts.mark.as_ref())
     }
 
-    fn is_own_mark(&self, mark: Option<&Mark>) -> bool {
+    /// Whether a snapshot with this mark is of this appliance.
+    pub(super) fn is_own_mark(&self, mark: Option<&Mark>) -> bool {
         mark.is_some_and(|mark| mark.snapshot_name(&self.id()).is_some())
     }
 
@@ -129,17 +130,13 @@ impl Engine {
             holds.iter().map(|hold| format!("{:?} by {}", hold.reason.as_str(), hold.user)).collect();
         Err(Error::Busy(format!("snapshot {} is held: {}; release it first", row.id, reasons.join(", "))))
     }
+}
 
-    /// Our names of snapshots of a dataset. All must be ours.
-    pub(super) fn snapshot_names(&self, dataset: &DatasetName, facts: &[SnapshotFacts]) -> Result<Vec<SnapshotName>> {
-        let name = |facts: &SnapshotFacts| {
-            let name = number_in(&facts.name).map(|id| dataset.snapshot(id));
-            name.filter(|name| name.as_str() == facts.name).ok_or_else(|| {
-                Error::Contradiction(format!("{} has our mark, but no name of ours; it was left alone", facts.name))
-            })
-        };
-        facts.iter().map(name).collect()
-    }
+/// The number of a snapshot of a dataset that has our mark. With another name than ours, somebody has renamed it.
+pub(super) fn own_number(dataset: &DatasetName, snapshot: &str) -> Result<SnapshotId> {
+    number_in(snapshot)
+        .filter(|id| dataset.snapshot(*id).as_str() == snapshot)
+        .ok_or_else(|| Error::Contradiction(format!("{snapshot} has our mark, but no name of ours; it was left alone")))
 }
 
 fn gone(name: &SnapshotName) -> Error {

@@ -7,19 +7,26 @@ use super::{
     exports::Export,
     locks::Key,
     operation::Operation,
-    snapshot::snapshot_list,
+    snapshot::{own_number, snapshot_list},
     volume::{dataset_name, volume_list},
 };
 use crate::{
     catalog::{self, RowState, snapshot::SnapshotRow, volume::VolumeRow},
     error::{Error, Result},
-    os::SnapshotFacts,
-    types::{VolumeId, names::DatasetName, snapshot::LOCK_TAG},
+    os::{KeptOpen, SnapshotTies},
+    types::{
+        VolumeId,
+        names::{DatasetName, SnapshotName},
+        snapshot::LOCK_TAG,
+    },
 };
 
 /// Snapshots that are destroyed in one transaction: enough to be as fast as all at once, few enough to show progress
 /// and not to keep the pool from others.
 const BATCH: usize = 100;
+
+/// Snapshots that are destroyed in no more time than it takes to keep their dataset open.
+const FEW: usize = 2;
 
 impl Engine {
     /// Deletes a volume and its snapshots. `force` is for relationships; nothing else gives way to it.
@@ -71,7 +78,7 @@ impl Engine {
             )));
         }
         let Some(dataset) = row.volume_type.dataset(row.pool, id) else { return Ok(()) };
-        self.require_only_ours(&dataset, &self.zfs.snapshots(&dataset)?)
+        self.require_only_ours(&dataset, &self.zfs.snapshot_ties(&dataset)?)
     }
 
     /// Fails when one of the snapshots is locked.
@@ -90,15 +97,15 @@ impl Engine {
     }
 
     /// We destroy only what is ours, and nothing of it when something of others hangs on the rest.
-    fn require_only_ours(&self, dataset: &DatasetName, snapshots: &[SnapshotFacts]) -> Result<()> {
+    fn require_only_ours(&self, dataset: &DatasetName, snapshots: &[SnapshotTies]) -> Result<()> {
         let mut strangers: Vec<String> = Vec::new();
-        for facts in snapshots {
-            if !self.is_own_snapshot(facts) {
-                strangers.push(facts.name.clone());
+        for SnapshotTies { name, mark, clones, holds } in snapshots {
+            if !self.is_own_mark(mark.as_ref()) {
+                strangers.push(name.clone());
             }
-            strangers.extend(facts.clones.iter().map(|clone| format!("{clone}, a clone of {}", facts.name)));
-            let holds = facts.holds.iter().filter(|tag| *tag != LOCK_TAG);
-            strangers.extend(holds.map(|tag| format!("the hold {tag:?} of {}", facts.name)));
+            strangers.extend(clones.iter().map(|clone| format!("{clone}, a clone of {name}")));
+            let holds = holds.iter().filter(|tag| *tag != LOCK_TAG);
+            strangers.extend(holds.map(|tag| format!("the hold {tag:?} of {name}")));
         }
         strangers.extend(self.zfs.descendants(dataset)?);
         if strangers.is_empty() {
@@ -129,7 +136,7 @@ impl Engine {
         let name = dataset_name(row)?;
         let Some(facts) = self.zfs.dataset(&name)? else { return Ok(()) };
         self.require_own_dataset(row.id, &facts)?;
-        let snapshots = self.zfs.snapshots(&name)?;
+        let snapshots = self.zfs.snapshot_ties(&name)?;
         self.require_only_ours(&name, &snapshots)?;
         self.end_share_of(row.id)?;
         self.zfs.unmount_dataset(&name)?;
@@ -137,21 +144,32 @@ impl Engine {
         Ok(self.zfs.destroy_dataset(&name)?)
     }
 
-    fn destroy_all_snapshots(&self, id: i64, dataset: &DatasetName, snapshots: &[SnapshotFacts]) -> Result<()> {
-        let known = self.snapshot_names(dataset, snapshots)?;
-        for (facts, name) in
-            snapshots.iter().zip(&known).filter(|(facts, _)| facts.holds.iter().any(|tag| tag == LOCK_TAG))
-        {
-            // The lock was found to be over; what is left of it is the hold.
-            tracing::debug!(snapshot = facts.name, "releasing the hold of a lock that is over");
-            self.zfs.release(name, LOCK_TAG)?;
+    /// The oldest first. Nobody else has the dataset open.
+    fn destroy_all_snapshots(&self, id: i64, dataset: &DatasetName, snapshots: &[SnapshotTies]) -> Result<()> {
+        let numbers = snapshots.iter().map(|snapshot| own_number(dataset, &snapshot.name));
+        let mut numbers = numbers.collect::<Result<Vec<_>>>()?;
+        for (snapshot, number) in snapshots.iter().zip(&numbers) {
+            if snapshot.holds.iter().any(|tag| tag == LOCK_TAG) {
+                // The lock was found to be over; what is left of it is the hold.
+                tracing::debug!(snapshot = snapshot.name, "releasing the hold of a lock that is over");
+                self.zfs.release(&dataset.snapshot(*number), LOCK_TAG)?;
+            }
         }
+        numbers.sort_unstable();
+        let known: Vec<SnapshotName> = numbers.into_iter().map(|number| dataset.snapshot(number)).collect();
+        let _open = if known.len() > FEW { self.keep_open(dataset) } else { None };
         for (at, batch) in known.chunks(BATCH).enumerate() {
             self.progress.set(id, at * BATCH, known.len() + 1);
             self.zfs.destroy_snapshots(batch)?;
         }
         self.progress.set(id, known.len(), known.len() + 1);
         Ok(())
+    }
+
+    /// Without it all takes longer, and that is all.
+    fn keep_open(&self, dataset: &DatasetName) -> Option<KeptOpen> {
+        let open = self.zfs.keep_open(dataset);
+        open.inspect_err(|error| tracing::warn!(%dataset, %error, "the deletion of its snapshots takes longer")).ok()
     }
 
     /// The volume is still there, so it is shown again; of its snapshots those that are.

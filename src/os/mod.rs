@@ -33,8 +33,8 @@ pub mod zfs;
 use std::collections::BTreeMap;
 
 pub use dataset::{
-    Change, ChangeKind, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets,
-    MadeSnapshot, SnapshotFacts,
+    Change, ChangeKind, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, KeptOpen,
+    MadeSnapshot, SnapshotFacts, SnapshotTies,
 };
 pub use error::{Error, Kind};
 pub use exports::{Applied, Exports, LinuxExports};

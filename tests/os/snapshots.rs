@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, fs};
 
 use vsnap::{
-    os::{Change, ChangeKind, CloneCreation, Kind, MadeSnapshot, SnapshotFacts},
+    os::{Change, ChangeKind, CloneCreation, Kind, MadeSnapshot, SnapshotFacts, SnapshotTies},
     types::{
         SnapshotId,
         ids::Mark,
@@ -179,6 +179,57 @@ fn holds_have_tags() {
         fails(system.zfs.release(&snapshot, "another"), Kind::Missing);
         assert_eq!(facts(system, &snapshot).holds, ["two words"]);
         system.zfs.release(&snapshot, "two words").unwrap();
+    });
+}
+
+#[test]
+fn what_hangs_on_snapshots_is_told() {
+    System::with_small_pool(|system| {
+        let name = system.make_filesystem(1);
+        let all: Vec<SnapshotName> = (1..=3).map(|number| take(system, &name, number)).collect();
+        let made = clone(system, &all[1], 2);
+        system.zfs.hold(&all[2], "one").unwrap();
+        system.zfs.hold(&all[2], "two").unwrap();
+        if system.is_real() {
+            system.run(&["zfs", "snapshot", &format!("{name}@stranger")]);
+        }
+        let of = |facts: SnapshotFacts| {
+            let SnapshotFacts { name, mark, clones, mut holds, .. } = facts;
+            holds.sort_unstable();
+            SnapshotTies { name, mark, clones, holds }
+        };
+        let mut ties = system.zfs.snapshot_ties(&name).unwrap();
+        ties.iter_mut().for_each(|one| one.holds.sort_unstable());
+        ties.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut facts: Vec<SnapshotTies> = system.zfs.snapshots(&name).unwrap().into_iter().map(of).collect();
+        facts.sort_by(|one, other| one.name.cmp(&other.name));
+        assert_eq!(ties, facts);
+        assert_eq!((&ties[1].clones, &ties[2].holds), (&vec![made.to_string()], &vec!["one".into(), "two".into()]));
+        assert_eq!(system.zfs.snapshot_ties(&filesystem(99)).unwrap(), []);
+        system.zfs.release(&all[2], "one").unwrap();
+        system.zfs.release(&all[2], "two").unwrap();
+        system.export();
+        fails(system.zfs.snapshot_ties(&name), Kind::Missing);
+    });
+}
+
+#[test]
+fn a_dataset_is_kept_open_where_nobody_sees_it() {
+    System::with_small_pool(|system| {
+        let names = [system.make_filesystem(1), system.make_lun(2)];
+        for name in &names {
+            let snapshot = take(system, name, 1);
+            system.zfs.unmount_dataset(name).unwrap();
+            let open = system.zfs.keep_open(name).unwrap();
+            system.zfs.destroy_snapshots(&[snapshot]).unwrap();
+            if system.is_real() {
+                assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(name.as_str()));
+                fails(system.zfs.destroy_dataset(name), Kind::Busy);
+            }
+            drop(open);
+            system.zfs.destroy_dataset(name).unwrap();
+        }
+        fails(system.zfs.keep_open(&names[0]).map(drop), Kind::Missing);
     });
 }
 

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     os::{
-        Change, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, Kind, MadeSnapshot,
-        Result, SnapshotFacts,
+        Change, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, KeptOpen, Kind,
+        MadeSnapshot, Result, SnapshotFacts, SnapshotTies,
     },
     types::{
         ids::Mark,
@@ -234,6 +234,20 @@ impl Datasets for FakeOs {
         self.check_refusal("snapshots")?;
         let world = self.world();
         Ok(world.open_pool(dataset.as_str())?.snapshot_facts(dataset.as_str()))
+    }
+
+    fn snapshot_ties(&self, dataset: &DatasetName) -> Result<Vec<SnapshotTies>> {
+        self.check_refusal("snapshot_ties")?;
+        let facts = self.world().open_pool(dataset.as_str())?.snapshot_facts(dataset.as_str());
+        let ties = |SnapshotFacts { name, mark, clones, holds, .. }| SnapshotTies { name, mark, clones, holds };
+        Ok(facts.into_iter().map(ties).collect())
+    }
+
+    fn keep_open(&self, dataset: &DatasetName) -> Result<KeptOpen> {
+        self.check_refusal("keep_open")?;
+        let facts = self.world().open_pool(dataset.as_str())?.dataset_facts(dataset.as_str());
+        facts.ok_or_else(|| fault(Kind::Missing, dataset.as_str(), "there is no such dataset"))?;
+        Ok(KeptOpen { _open: None })
     }
 
     fn destroy_snapshots(&self, names: &[SnapshotName]) -> Result<()> {

@@ -19,14 +19,15 @@ use super::{
     OpenZfs,
     creation::{Made, Properties},
     messages,
+    mounting::open_unmounted,
     program::{self, Record},
     property,
-    zvol::wait_for_link,
+    zvol::{open_device, wait_for_link},
 };
 use crate::{
     os::{
-        Change, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, Error, Kind,
-        MadeSnapshot, Result, SnapshotFacts,
+        Change, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, Error, KeptOpen,
+        Kind, MadeSnapshot, Result, SnapshotFacts, SnapshotTies,
     },
     types::{
         ids::Mark,
@@ -201,6 +202,18 @@ impl Datasets for OpenZfs {
 
     fn snapshots(&self, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>> {
         self.read_snapshots(dataset)
+    }
+
+    fn snapshot_ties(&self, dataset: &DatasetName) -> Result<Vec<SnapshotTies>> {
+        self.read_ties(dataset)
+    }
+
+    fn keep_open(&self, dataset: &DatasetName) -> Result<KeptOpen> {
+        let open = match self.required(dataset)?.kind {
+            DatasetKind::Zvol { .. } => open_device(dataset)?,
+            DatasetKind::Filesystem { .. } => open_unmounted(dataset)?,
+        };
+        Ok(KeptOpen { _open: Some(open) })
     }
 
     fn destroy_snapshots(&self, names: &[SnapshotName]) -> Result<()> {

@@ -2,7 +2,12 @@
 //! away what others export by hand, and makes the kernel's NFS server hold on to filesystems for longer each time. And
 //! `zfs unmount` leaves snapshots of the filesystem mounted, which keep it busy.
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
 
 use super::{OpenZfs, program::Record};
 use crate::{
@@ -51,6 +56,19 @@ impl OpenZfs {
         nfs_cache::release(&places)?;
         places.iter().try_for_each(|place| detach(place)).map(|()| true)
     }
+}
+
+/// Opens a filesystem as a mount that is nowhere, so that nobody sees it and it ends with this process.
+pub(super) fn open_unmounted(name: &DatasetName) -> Result<OwnedFd> {
+    let open = || -> rustix::io::Result<OwnedFd> {
+        let context = fsopen("zfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(context.as_fd(), "source", name.as_str())?;
+        fsconfig_set_flag(context.as_fd(), "ro")?;
+        fsconfig_create(context.as_fd())?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    open().map_err(|error| Error::io(format!("opening {name}"), &error.into()))
 }
 
 /// Flags of mount(2) for what the properties say. The rest of them the kernel module reads itself.

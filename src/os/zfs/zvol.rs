@@ -2,12 +2,17 @@
 
 use std::{
     collections::HashSet,
+    fs::File,
     io::ErrorKind,
+    os::fd::OwnedFd,
     path::Path,
     time::{Duration, Instant},
 };
 
-use crate::os::{Error, Kind, Result, file};
+use crate::{
+    os::{Error, Kind, Result, file},
+    types::names::DatasetName,
+};
 
 /// Links by name of the dataset.
 const LINKS: &str = "/dev/zvol";
@@ -80,6 +85,13 @@ fn linked(folder: &Path) -> Result<HashSet<String>> {
         }
     }
     Ok(found)
+}
+
+/// Opens a zvol that is not in use.
+pub(super) fn open_device(name: &DatasetName) -> Result<OwnedFd> {
+    let device = name.device();
+    let open = File::open(&device).map_err(|error| Error::io(format!("opening {device}"), &error))?;
+    Ok(open.into())
 }
 
 /// Waits until udev has made the link of a zvol that is there.
