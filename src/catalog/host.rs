@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
     Error, Result, RowState,
@@ -115,23 +115,26 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<HostRow>> {
     Ok(rest())
 }
 
-fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> Result<Vec<HostRow>> {
+fn query(view: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Vec<HostRow>> {
     let mut statement = view.prepare_cached(&format!("{QUERY} {rest}"))?;
     let rows = statement.query_map(values, decode)?.collect::<rusqlite::Result<Result<Vec<_>>>>()?;
     let mut rows = rows?;
-    let mut iqns = iqns(view, &numbers(rows.iter().map(|row| row.id.0)))?;
+    let mut iqns = match rows.as_slice() {
+        // Most often, and without a list to be read.
+        [row] => iqns(view, "= ?1", [row.id.0])?,
+        rows => iqns(view, "IN (SELECT value FROM json_each(?1))", [numbers(rows.iter().map(|row| row.id.0))])?,
+    };
     for row in &mut rows {
         row.iqns = iqns.remove(&row.id).unwrap_or_default();
     }
     Ok(rows)
 }
 
-/// Initiators of the hosts with these [`numbers`].
-fn iqns(view: &Transaction<'_>, hosts: &str) -> Result<HashMap<HostId, Vec<Iqn>>> {
-    let mut statement = view.prepare_cached(
-        "SELECT host_id, iqn FROM host_iqn WHERE host_id IN (SELECT value FROM json_each(?1)) ORDER BY place",
-    )?;
-    let rows = statement.query_map([hosts], |row| Ok((HostId(row.get(0)?), row.get::<_, String>(1)?)))?;
+/// Initiators of the hosts whose numbers are as wanted.
+fn iqns(view: &Connection, wanted: &str, value: impl rusqlite::Params) -> Result<HashMap<HostId, Vec<Iqn>>> {
+    let mut statement =
+        view.prepare_cached(&format!("SELECT host_id, iqn FROM host_iqn WHERE host_id {wanted} ORDER BY place"))?;
+    let rows = statement.query_map(value, |row| Ok((HostId(row.get(0)?), row.get::<_, String>(1)?)))?;
     let mut iqns: HashMap<HostId, Vec<Iqn>> = HashMap::new();
     for row in rows {
         let (host, text) = row?;
@@ -141,29 +144,29 @@ fn iqns(view: &Transaction<'_>, hosts: &str) -> Result<HashMap<HostId, Vec<Iqn>>
 }
 
 /// Rows that clients may see and want, and how many there are without the page.
-pub fn select(view: &Transaction<'_>, selection: &Selection<HostField>) -> Result<(Vec<HostRow>, u64)> {
+pub fn select(view: &Connection, selection: &Selection<HostField>) -> Result<(Vec<HostRow>, u64)> {
     let clauses = clauses(selection, "host.id", column);
     let tables = "host";
     page(view, &clauses, (tables, "host.state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// Every row, in whatever state.
-pub fn all(view: &Transaction<'_>) -> Result<Vec<HostRow>> {
+pub fn all(view: &Connection) -> Result<Vec<HostRow>> {
     query(view, "ORDER BY id", [])
 }
 
 /// One row.
-pub fn find(view: &Transaction<'_>, id: HostId) -> Result<Option<HostRow>> {
+pub fn find(view: &Connection, id: HostId) -> Result<Option<HostRow>> {
     Ok(query(view, "WHERE id = ?1", [id.0])?.pop())
 }
 
 /// The row with this name.
-pub fn find_name(view: &Transaction<'_>, name: &str) -> Result<Option<HostRow>> {
+pub fn find_name(view: &Connection, name: &str) -> Result<Option<HostRow>> {
     Ok(query(view, "WHERE name = ?1", [name])?.pop())
 }
 
 /// The host that an initiator belongs to.
-pub fn owner_of(view: &Transaction<'_>, iqn: &Iqn) -> Result<Option<HostRow>> {
+pub fn owner_of(view: &Connection, iqn: &Iqn) -> Result<Option<HostRow>> {
     Ok(query(view, "WHERE id = (SELECT host_id FROM host_iqn WHERE iqn = ?1)", [iqn.as_str()])?.pop())
 }
 
@@ -228,7 +231,7 @@ pub fn delete(transaction: &Transaction<'_>, id: HostId) -> Result<()> {
     Ok(())
 }
 
-fn mappings(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> Result<Vec<MappingRow>> {
+fn mappings(view: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Vec<MappingRow>> {
     let mut statement = view.prepare_cached(&format!("SELECT host_id, volume_id, lun, state FROM mapping {rest}"))?;
     let rows = statement.query_map(values, |row| {
         let state: String = row.get(3)?;
@@ -242,37 +245,34 @@ fn mappings(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -
 }
 
 /// Every mapping, by host and number.
-pub fn all_mappings(view: &Transaction<'_>) -> Result<Vec<MappingRow>> {
+pub fn all_mappings(view: &Connection) -> Result<Vec<MappingRow>> {
     mappings(view, "ORDER BY host_id, lun", [])
 }
 
 /// What is mapped to a host, by number.
-pub fn mappings_of_host(view: &Transaction<'_>, host: HostId) -> Result<Vec<MappingRow>> {
+pub fn mappings_of_host(view: &Connection, host: HostId) -> Result<Vec<MappingRow>> {
     mappings(view, "WHERE host_id = ?1 ORDER BY lun", [host.0])
 }
 
 /// What is mapped to these hosts, by number.
-pub fn mappings_of_hosts(view: &Transaction<'_>, hosts: impl IntoIterator<Item = HostId>) -> Result<Vec<MappingRow>> {
+pub fn mappings_of_hosts(view: &Connection, hosts: impl IntoIterator<Item = HostId>) -> Result<Vec<MappingRow>> {
     let hosts = numbers(hosts.into_iter().map(|host| host.0));
     mappings(view, "WHERE host_id IN (SELECT value FROM json_each(?1)) ORDER BY host_id, lun", [hosts])
 }
 
 /// To whom these volumes are mapped.
-pub fn mappings_of_volumes(
-    view: &Transaction<'_>,
-    volumes: impl IntoIterator<Item = VolumeId>,
-) -> Result<Vec<MappingRow>> {
+pub fn mappings_of_volumes(view: &Connection, volumes: impl IntoIterator<Item = VolumeId>) -> Result<Vec<MappingRow>> {
     let volumes = numbers(volumes.into_iter().map(|volume| volume.0));
     mappings(view, "WHERE volume_id IN (SELECT value FROM json_each(?1)) ORDER BY host_id, lun", [volumes])
 }
 
 /// To whom a volume is mapped.
-pub fn mappings_of_volume(view: &Transaction<'_>, volume: VolumeId) -> Result<Vec<MappingRow>> {
+pub fn mappings_of_volume(view: &Connection, volume: VolumeId) -> Result<Vec<MappingRow>> {
     mappings(view, "WHERE volume_id = ?1 ORDER BY host_id", [volume.0])
 }
 
 /// One mapping.
-pub fn mapping(view: &Transaction<'_>, host: HostId, volume: VolumeId) -> Result<Option<MappingRow>> {
+pub fn mapping(view: &Connection, host: HostId, volume: VolumeId) -> Result<Option<MappingRow>> {
     Ok(mappings(view, "WHERE host_id = ?1 AND volume_id = ?2", [host.0, volume.0])?.pop())
 }
 
@@ -301,7 +301,7 @@ pub fn delete_mapping(transaction: &Transaction<'_>, host: HostId, volume: Volum
 }
 
 /// The volumes that hosts are to reach: none that is going, or whose pool or filesystem is.
-pub fn exported(view: &Transaction<'_>) -> Result<Vec<Exported>> {
+pub fn exported(view: &Connection) -> Result<Vec<Exported>> {
     let mut statement = view.prepare_cached(
         "SELECT volume.id, volume.pool_id, volume.serial, volume.volume_type, volume.parent_id, volume.parent_path \
          FROM volume JOIN pool ON pool.id = volume.pool_id LEFT JOIN volume AS parent ON parent.id = volume.parent_id \

@@ -1,6 +1,6 @@
 //! Services of network interfaces. An interface that offers everything has no row.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::{Error, Result};
 use crate::types::{Epoch, network::Services};
@@ -17,7 +17,7 @@ pub struct NetworkRow {
 }
 
 /// All rows, also of interfaces that are not there.
-pub fn all(view: &Transaction<'_>) -> Result<Vec<NetworkRow>> {
+pub fn all(view: &Connection) -> Result<Vec<NetworkRow>> {
     let mut statement = view.prepare_cached("SELECT id, name, services FROM network ORDER BY id")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?)))?;
     rows.map(|row| {

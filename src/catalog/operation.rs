@@ -1,6 +1,6 @@
 //! Rows of the journal.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::{Error, Result};
 use crate::types::{
@@ -53,7 +53,7 @@ pub fn end(transaction: &Transaction<'_>, id: i64, failure: Option<&str>, now: E
 }
 
 /// Operations that have not ended, the youngest first: one that was begun by another ends before it.
-pub fn unfinished(view: &Transaction<'_>) -> Result<Vec<OperationRow>> {
+pub fn unfinished(view: &Connection) -> Result<Vec<OperationRow>> {
     let mut statement =
         view.prepare("SELECT id, parameters FROM operation WHERE state = 'running' ORDER BY id DESC")?;
     let rows = statement.query_map([], |row| Ok(OperationRow { id: row.get(0)?, parameters: row.get(1)? }))?;
@@ -61,7 +61,7 @@ pub fn unfinished(view: &Transaction<'_>) -> Result<Vec<OperationRow>> {
 }
 
 /// Operations that the filter lets through, the youngest first.
-pub fn select(view: &Transaction<'_>, filter: &OperationFilter) -> Result<Vec<OperationReport>> {
+pub fn select(view: &Connection, filter: &OperationFilter) -> Result<Vec<OperationReport>> {
     let mut statement = view.prepare_cached(
         "SELECT id, verb, subject, user, state, message, time_started, time_ended FROM operation \
          WHERE (?1 IS NULL OR subject = ?1) AND (?2 IS NULL OR (state = 'running') = ?2) ORDER BY id DESC LIMIT ?3",

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{
     Error, Result, RowState,
@@ -81,26 +81,26 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<PartnerRow>> {
     }))
 }
 
-fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> Result<Vec<PartnerRow>> {
+fn query(view: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Vec<PartnerRow>> {
     let mut statement = view.prepare_cached(&format!("{QUERY} {rest}"))?;
     let rows = statement.query_map(values, decode)?.collect::<rusqlite::Result<Vec<_>>>()?;
     rows.into_iter().collect()
 }
 
 /// Rows that clients may see and want, and how many there are without the page.
-pub fn select(view: &Transaction<'_>, selection: &Selection<PartnerField>) -> Result<(Vec<PartnerRow>, u64)> {
+pub fn select(view: &Connection, selection: &Selection<PartnerField>) -> Result<(Vec<PartnerRow>, u64)> {
     let clauses = clauses(selection, "id", column);
     let tables = "partner";
     page(view, &clauses, (tables, "state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// One row.
-pub fn find(view: &Transaction<'_>, id: &SystemId) -> Result<Option<PartnerRow>> {
+pub fn find(view: &Connection, id: &SystemId) -> Result<Option<PartnerRow>> {
     Ok(query(view, "WHERE id = ?1", [id.as_str()])?.pop())
 }
 
 /// Every row, in whatever state.
-pub fn all(view: &Transaction<'_>) -> Result<Vec<PartnerRow>> {
+pub fn all(view: &Connection) -> Result<Vec<PartnerRow>> {
     query(view, "ORDER BY id", [])
 }
 
@@ -153,7 +153,7 @@ const PARALLEL_SESSIONS: &str = "replication.parallel_sessions";
 const SESSION_HISTORY: &str = "replication.session_history";
 
 /// The preferences; what was never set is at its default.
-pub fn preferences(view: &Transaction<'_>) -> Result<ReplicationPreferences> {
+pub fn preferences(view: &Connection) -> Result<ReplicationPreferences> {
     let mut statement = view.prepare_cached("SELECT value FROM preference WHERE name = ?1")?;
     let mut read = |name: &str| -> rusqlite::Result<Option<u64>> {
         Ok(statement.query_row([name], |row| row.get::<_, i64>(0)).optional()?.map(i64::unsigned_abs))

@@ -1,6 +1,6 @@
 //! Rows of pools.
 
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{Error, Result, RowState};
 use crate::types::{
@@ -74,20 +74,20 @@ fn groups_text(disks: &DiskGroups) -> Result<String> {
 }
 
 /// Every row, by id.
-pub fn all(view: &Transaction<'_>) -> Result<Vec<PoolRow>> {
+pub fn all(view: &Connection) -> Result<Vec<PoolRow>> {
     let mut statement = view.prepare_cached(&format!("SELECT {COLUMNS} FROM pool ORDER BY id"))?;
     let rows = statement.query_map([], columns)?.collect::<rusqlite::Result<Vec<_>>>()?;
     rows.into_iter().map(decode).collect()
 }
 
 /// One row.
-pub fn find(view: &Transaction<'_>, id: PoolId) -> Result<Option<PoolRow>> {
+pub fn find(view: &Connection, id: PoolId) -> Result<Option<PoolRow>> {
     let mut statement = view.prepare_cached(&format!("SELECT {COLUMNS} FROM pool WHERE id = ?1"))?;
     statement.query_row([id.0], columns).optional()?.map(decode).transpose()
 }
 
 /// The row with this name.
-pub fn find_name(view: &Transaction<'_>, name: &str) -> Result<Option<PoolRow>> {
+pub fn find_name(view: &Connection, name: &str) -> Result<Option<PoolRow>> {
     let mut statement = view.prepare_cached(&format!("SELECT {COLUMNS} FROM pool WHERE name = ?1"))?;
     statement.query_row([name], columns).optional()?.map(decode).transpose()
 }

@@ -1,6 +1,6 @@
 //! Rows of relationships, and of what is on its way to replicas.
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
     Error, Result, RowState,
@@ -120,36 +120,36 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<RelationshipRow>> {
     }))
 }
 
-fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> Result<Vec<RelationshipRow>> {
+fn query(view: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Vec<RelationshipRow>> {
     let mut statement = view.prepare_cached(&format!("{QUERY} {rest}"))?;
     let rows = statement.query_map(values, decode)?.collect::<rusqlite::Result<Vec<_>>>()?;
     rows.into_iter().collect()
 }
 
 /// Rows that clients may see and want, and how many there are without the page.
-pub fn select(view: &Transaction<'_>, selection: &Selection<RelationshipField>) -> Result<(Vec<RelationshipRow>, u64)> {
+pub fn select(view: &Connection, selection: &Selection<RelationshipField>) -> Result<(Vec<RelationshipRow>, u64)> {
     let clauses = clauses(selection, "relationship.time_created, relationship.id", column);
     let tables = "relationship JOIN volume ON volume.id = relationship.volume_id";
     page(view, &clauses, (tables, "relationship.state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// One row.
-pub fn find(view: &Transaction<'_>, id: &RelationshipId) -> Result<Option<RelationshipRow>> {
+pub fn find(view: &Connection, id: &RelationshipId) -> Result<Option<RelationshipRow>> {
     Ok(query(view, "WHERE relationship.id = ?1", [id.as_str()])?.pop())
 }
 
 /// Every relationship of a volume, in whatever state.
-pub fn of_volume(view: &Transaction<'_>, volume: VolumeId) -> Result<Vec<RelationshipRow>> {
+pub fn of_volume(view: &Connection, volume: VolumeId) -> Result<Vec<RelationshipRow>> {
     query(view, "WHERE relationship.volume_id = ?1 ORDER BY relationship.id", [volume.0])
 }
 
 /// Every relationship of the volumes of a pool, in whatever state.
-pub fn of_pool(view: &Transaction<'_>, pool: PoolId) -> Result<Vec<RelationshipRow>> {
+pub fn of_pool(view: &Connection, pool: PoolId) -> Result<Vec<RelationshipRow>> {
     query(view, "WHERE volume.pool_id = ?1 ORDER BY relationship.id", [pool.0])
 }
 
 /// Every relationship with a partner, in whatever state.
-pub fn of_partner(view: &Transaction<'_>, partner: &SystemId) -> Result<Vec<RelationshipRow>> {
+pub fn of_partner(view: &Connection, partner: &SystemId) -> Result<Vec<RelationshipRow>> {
     query(view, "WHERE partner_id = ?1 ORDER BY relationship.id", [partner.as_str()])
 }
 
@@ -216,7 +216,7 @@ pub fn delete(transaction: &Transaction<'_>, id: &RelationshipId) -> Result<()> 
 }
 
 /// Snapshots that are on their way to a replica, with their guids.
-pub fn deliveries(view: &Transaction<'_>, id: &RelationshipId) -> Result<Vec<(u64, SnapshotId)>> {
+pub fn deliveries(view: &Connection, id: &RelationshipId) -> Result<Vec<(u64, SnapshotId)>> {
     let mut statement =
         view.prepare_cached("SELECT guid, snapshot_id FROM delivery WHERE relationship_id = ?1 ORDER BY snapshot_id")?;
     let rows = statement.query_map([id.as_str()], |row| Ok((row.get::<_, String>(0)?, SnapshotId(row.get(1)?))))?;
@@ -229,7 +229,7 @@ pub fn deliveries(view: &Transaction<'_>, id: &RelationshipId) -> Result<Vec<(u6
 }
 
 /// The snapshots that are on their way to any replica.
-pub fn all_deliveries(view: &Transaction<'_>) -> Result<Vec<SnapshotId>> {
+pub fn all_deliveries(view: &Connection) -> Result<Vec<SnapshotId>> {
     let mut statement = view.prepare_cached("SELECT snapshot_id FROM delivery")?;
     let rows = statement.query_map([], |row| Ok(SnapshotId(row.get(0)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

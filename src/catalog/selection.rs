@@ -1,6 +1,6 @@
 //! A [`Selection`] as SQL. Names of columns are fixed texts of ours; what clients gave is bound, never pasted.
 
-use rusqlite::{ParamsFromIter, Transaction, params_from_iter, types::Value as SqlValue};
+use rusqlite::{Connection, ParamsFromIter, params_from_iter, types::Value as SqlValue};
 
 use super::Result;
 use crate::types::selection::{Selection, Value};
@@ -59,7 +59,7 @@ pub(super) fn numbers(ids: impl IntoIterator<Item = i64>) -> String {
 /// The rows of one page, and how many there are without the page. `tables` is what the rows are read from, `visible` which
 /// of them anyone may see, and `query` reads rows with these clauses.
 pub(super) fn page<R>(
-    view: &Transaction<'_>,
+    view: &Connection,
     clauses: &Clauses,
     (tables, visible): (&str, &str),
     query: impl FnOnce(&str, ParamsFromIter<&Vec<SqlValue>>) -> Result<Vec<R>>,

@@ -1,6 +1,6 @@
 //! Rows of sessions: the queue, and the history.
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
     Error, Result,
@@ -69,31 +69,31 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<SessionRow>> {
     Ok(Ok(SessionRow { session, guid }))
 }
 
-fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> Result<Vec<SessionRow>> {
+fn query(view: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Vec<SessionRow>> {
     let mut statement = view.prepare_cached(&format!("{QUERY} {rest}"))?;
     let rows = statement.query_map(values, decode)?.collect::<rusqlite::Result<Vec<_>>>()?;
     rows.into_iter().collect()
 }
 
 /// Rows that clients want, and how many there are without the page.
-pub fn select(view: &Transaction<'_>, selection: &Selection<SessionField>) -> Result<(Vec<SessionRow>, u64)> {
+pub fn select(view: &Connection, selection: &Selection<SessionField>) -> Result<(Vec<SessionRow>, u64)> {
     let clauses = clauses(selection, "id", column);
     let tables = "session";
     page(view, &clauses, (tables, "1"), |rest, values| query(view, rest, values))
 }
 
 /// One row.
-pub fn find(view: &Transaction<'_>, id: SessionId) -> Result<Option<SessionRow>> {
+pub fn find(view: &Connection, id: SessionId) -> Result<Option<SessionRow>> {
     Ok(query(view, "WHERE id = ?1", [id.0])?.pop())
 }
 
 /// Sessions that are not over, the oldest first.
-pub fn open(view: &Transaction<'_>) -> Result<Vec<SessionRow>> {
+pub fn open(view: &Connection) -> Result<Vec<SessionRow>> {
     query(view, "WHERE status IN ('PENDING', 'ACTIVE') ORDER BY id", [])
 }
 
 /// Sessions of a relationship that are not over.
-pub fn open_of(view: &Transaction<'_>, relationship: &RelationshipId) -> Result<Vec<SessionRow>> {
+pub fn open_of(view: &Connection, relationship: &RelationshipId) -> Result<Vec<SessionRow>> {
     query(view, "WHERE relationship_id = ?1 AND status IN ('PENDING', 'ACTIVE') ORDER BY id", [relationship.as_str()])
 }
 

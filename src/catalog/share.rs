@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
     Error, Result, RowState,
@@ -73,51 +73,48 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<ShareRow>> {
     }))
 }
 
-fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> Result<Vec<ShareRow>> {
+fn query(view: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Vec<ShareRow>> {
     let mut statement = view.prepare_cached(&format!("{QUERY} {rest}"))?;
     let rows = statement.query_map(values, decode)?.collect::<rusqlite::Result<Vec<_>>>()?;
     rows.into_iter().collect()
 }
 
 /// Rows that clients may see and want, and how many there are without the page.
-pub fn select(view: &Transaction<'_>, selection: &Selection<ShareField>) -> Result<(Vec<ShareRow>, u64)> {
+pub fn select(view: &Connection, selection: &Selection<ShareField>) -> Result<(Vec<ShareRow>, u64)> {
     let clauses = clauses(selection, "share.id", column);
     let tables = "share JOIN volume ON volume.id = share.volume_id";
     page(view, &clauses, (tables, "share.state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// One row.
-pub fn find(view: &Transaction<'_>, id: ShareId) -> Result<Option<ShareRow>> {
+pub fn find(view: &Connection, id: ShareId) -> Result<Option<ShareRow>> {
     Ok(query(view, "WHERE share.id = ?1", [id.0])?.pop())
 }
 
 /// The row with this name.
-pub fn find_name(view: &Transaction<'_>, name: &str) -> Result<Option<ShareRow>> {
+pub fn find_name(view: &Connection, name: &str) -> Result<Option<ShareRow>> {
     Ok(query(view, "WHERE share.name = ?1", [name])?.pop())
 }
 
 /// The share of a volume, in whatever state.
-pub fn of_volume(view: &Transaction<'_>, volume: VolumeId) -> Result<Option<ShareRow>> {
+pub fn of_volume(view: &Connection, volume: VolumeId) -> Result<Option<ShareRow>> {
     Ok(query(view, "WHERE share.volume_id = ?1", [volume.0])?.pop())
 }
 
 /// The shares that are to be reached, by id: of volumes and pools that are not being deleted.
-pub fn exported(view: &Transaction<'_>, share_type: ShareType) -> Result<Vec<ShareRow>> {
+pub fn exported(view: &Connection, share_type: ShareType) -> Result<Vec<ShareRow>> {
     let rest = "JOIN pool ON pool.id = volume.pool_id WHERE share.share_type = ?1 AND share.state <> 'deleting' \
                 AND volume.state = 'ready' AND pool.state = 'ready' ORDER BY share.id";
     query(view, rest, [share_type.word()])
 }
 
 /// Every row of a pool, by id.
-pub fn of_pool(view: &Transaction<'_>, pool: PoolId) -> Result<Vec<ShareRow>> {
+pub fn of_pool(view: &Connection, pool: PoolId) -> Result<Vec<ShareRow>> {
     query(view, "WHERE volume.pool_id = ?1 ORDER BY share.id", [pool.0])
 }
 
 /// The share of each volume that has one that clients may see.
-pub fn by_volume(
-    view: &Transaction<'_>,
-    volumes: impl IntoIterator<Item = VolumeId>,
-) -> Result<HashMap<VolumeId, ShareId>> {
+pub fn by_volume(view: &Connection, volumes: impl IntoIterator<Item = VolumeId>) -> Result<HashMap<VolumeId, ShareId>> {
     let volumes = numbers(volumes.into_iter().map(|volume| volume.0));
     let mut statement = view.prepare_cached(
         "SELECT volume_id, id FROM share \

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
     Error, Result, RowState,
@@ -110,26 +110,26 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<SnapshotRow>> {
     }))
 }
 
-fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> Result<Vec<SnapshotRow>> {
+fn query(view: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Vec<SnapshotRow>> {
     let mut statement = view.prepare_cached(&format!("{QUERY} FROM {TABLES} {rest}"))?;
     let rows = statement.query_map(values, decode)?.collect::<rusqlite::Result<Vec<_>>>()?;
     rows.into_iter().collect()
 }
 
 /// Rows that clients may see and want, and how many there are without the page.
-pub fn select(view: &Transaction<'_>, selection: &Selection<SnapshotField>) -> Result<(Vec<SnapshotRow>, u64)> {
+pub fn select(view: &Connection, selection: &Selection<SnapshotField>) -> Result<(Vec<SnapshotRow>, u64)> {
     let clauses = clauses(selection, "snapshot.id", column);
     page(view, &clauses, (TABLES, "snapshot.state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// One row.
-pub fn find(view: &Transaction<'_>, id: SnapshotId) -> Result<Option<SnapshotRow>> {
+pub fn find(view: &Connection, id: SnapshotId) -> Result<Option<SnapshotRow>> {
     Ok(query(view, "WHERE snapshot.id = ?1", [id.0])?.pop())
 }
 
 /// The rows of these ids, in their order; those that are not there are left out. For ids that were given one after the
 /// other: it costs as much as there are rows between the first and the last.
-pub fn find_all(view: &Transaction<'_>, ids: &[SnapshotId]) -> Result<Vec<SnapshotRow>> {
+pub fn find_all(view: &Connection, ids: &[SnapshotId]) -> Result<Vec<SnapshotRow>> {
     let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) else { return Ok(Vec::new()) };
     let rows = query(view, "WHERE snapshot.id BETWEEN ?1 AND ?2", [first.0, last.0])?;
     let mut rows: HashMap<SnapshotId, SnapshotRow> = rows.into_iter().map(|row| (row.id, row)).collect();
@@ -137,23 +137,23 @@ pub fn find_all(view: &Transaction<'_>, ids: &[SnapshotId]) -> Result<Vec<Snapsh
 }
 
 /// Rows with this name that clients may see, in all volumes.
-pub fn find_name(view: &Transaction<'_>, name: &str) -> Result<Vec<SnapshotRow>> {
+pub fn find_name(view: &Connection, name: &str) -> Result<Vec<SnapshotRow>> {
     query(view, "WHERE snapshot.name = ?1 AND snapshot.state <> 'creating' ORDER BY snapshot.id", [name])
 }
 
 /// Whether a volume has a snapshot of this name, in whatever state.
-pub fn is_taken(view: &Transaction<'_>, volume: VolumeId, name: &Name) -> Result<bool> {
+pub fn is_taken(view: &Connection, volume: VolumeId, name: &Name) -> Result<bool> {
     let mut statement = view.prepare_cached("SELECT 1 FROM snapshot WHERE volume_id = ?1 AND name = ?2")?;
     Ok(statement.exists(params![volume.0, name.as_str()])?)
 }
 
 /// Every row of a volume, the oldest first.
-pub fn of_volume(view: &Transaction<'_>, volume: VolumeId) -> Result<Vec<SnapshotRow>> {
+pub fn of_volume(view: &Connection, volume: VolumeId) -> Result<Vec<SnapshotRow>> {
     query(view, "WHERE snapshot.volume_id = ?1 ORDER BY snapshot.id", [volume.0])
 }
 
 /// Rows of a pool that nobody may remove at `now`.
-pub fn locked_in_pool(view: &Transaction<'_>, pool: PoolId, now: Epoch) -> Result<Vec<SnapshotRow>> {
+pub fn locked_in_pool(view: &Connection, pool: PoolId, now: Epoch) -> Result<Vec<SnapshotRow>> {
     query(
         view,
         "WHERE volume.pool_id = ?1 AND snapshot.locked AND snapshot.expires > ?2 ORDER BY snapshot.id",
@@ -162,7 +162,7 @@ pub fn locked_in_pool(view: &Transaction<'_>, pool: PoolId, now: Epoch) -> Resul
 }
 
 /// Rows whose time is over at `now`.
-pub fn expired(view: &Transaction<'_>, now: Epoch) -> Result<Vec<SnapshotRow>> {
+pub fn expired(view: &Connection, now: Epoch) -> Result<Vec<SnapshotRow>> {
     query(view, "WHERE snapshot.expires <= ?1 AND snapshot.state = 'ready' ORDER BY snapshot.id", [now.0])
 }
 
@@ -219,7 +219,7 @@ pub fn delete(transaction: &Transaction<'_>, id: SnapshotId) -> Result<()> {
 }
 
 /// What holds a snapshot.
-pub fn holds(view: &Transaction<'_>, id: SnapshotId) -> Result<Vec<Hold>> {
+pub fn holds(view: &Connection, id: SnapshotId) -> Result<Vec<Hold>> {
     let mut statement = view.prepare_cached(
         "SELECT reason, user, time_created FROM hold WHERE snapshot_id = ?1 ORDER BY time_created, reason",
     )?;
@@ -234,7 +234,7 @@ pub fn holds(view: &Transaction<'_>, id: SnapshotId) -> Result<Vec<Hold>> {
 }
 
 /// Snapshots of a volume that are held.
-pub fn held_of_volume(view: &Transaction<'_>, volume: VolumeId) -> Result<Vec<SnapshotRow>> {
+pub fn held_of_volume(view: &Connection, volume: VolumeId) -> Result<Vec<SnapshotRow>> {
     let rest = "WHERE snapshot.volume_id = ?1 AND snapshot.id IN (SELECT snapshot_id FROM hold) ORDER BY snapshot.id";
     query(view, rest, [volume.0])
 }

@@ -1,6 +1,6 @@
 //! The row of the appliance itself.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Error, Result};
 use crate::types::{Epoch, SystemId, system::InitStatus};
@@ -19,7 +19,7 @@ pub struct SystemRow {
 }
 
 /// The row, when it has been made.
-pub fn find(view: &Transaction<'_>) -> Result<Option<SystemRow>> {
+pub fn find(view: &Connection) -> Result<Option<SystemRow>> {
     let columns = view
         .query_row("SELECT id, init_status, init_message, multipool FROM system", [], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))

@@ -1,6 +1,6 @@
 //! Rows of volumes.
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
     Error, Result, RowState,
@@ -132,7 +132,7 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<VolumeRow>> {
     }))
 }
 
-fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> Result<Vec<VolumeRow>> {
+fn query(view: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Vec<VolumeRow>> {
     let mut statement = view.prepare_cached(&format!("{QUERY} {rest}"))?;
     let rows = statement.query_map(values, decode)?.collect::<rusqlite::Result<Vec<_>>>()?;
     rows.into_iter().collect()
@@ -140,40 +140,40 @@ fn query(view: &Transaction<'_>, rest: &str, values: impl rusqlite::Params) -> R
 
 /// Rows that clients may see and want, and how many there are without the page. Filters and orders by
 /// [`SIZES_OF_THE_MOMENT`] are the caller's, and so is the page then.
-pub fn select(view: &Transaction<'_>, selection: &Selection<VolumeField>) -> Result<(Vec<VolumeRow>, u64)> {
+pub fn select(view: &Connection, selection: &Selection<VolumeField>) -> Result<(Vec<VolumeRow>, u64)> {
     let clauses = clauses(selection, "volume.id", column);
     let tables = "volume JOIN pool ON pool.id = volume.pool_id";
     page(view, &clauses, (tables, "volume.state <> 'creating'"), |rest, values| query(view, rest, values))
 }
 
 /// One row.
-pub fn find(view: &Transaction<'_>, id: VolumeId) -> Result<Option<VolumeRow>> {
+pub fn find(view: &Connection, id: VolumeId) -> Result<Option<VolumeRow>> {
     Ok(query(view, "WHERE volume.id = ?1", [id.0])?.pop())
 }
 
 /// The row with this name.
-pub fn find_name(view: &Transaction<'_>, name: &str) -> Result<Option<VolumeRow>> {
+pub fn find_name(view: &Connection, name: &str) -> Result<Option<VolumeRow>> {
     Ok(query(view, "WHERE volume.name = ?1", [name])?.pop())
 }
 
 /// Every row of a pool, by id.
-pub fn of_pool(view: &Transaction<'_>, pool: PoolId) -> Result<Vec<VolumeRow>> {
+pub fn of_pool(view: &Connection, pool: PoolId) -> Result<Vec<VolumeRow>> {
     query(view, "WHERE volume.pool_id = ?1 ORDER BY volume.id", [pool.0])
 }
 
 /// Clones of a snapshot, also those that are being made or removed.
-pub fn clones(view: &Transaction<'_>, snapshot: SnapshotId) -> Result<Vec<VolumeRow>> {
+pub fn clones(view: &Connection, snapshot: SnapshotId) -> Result<Vec<VolumeRow>> {
     query(view, "WHERE volume.snapshot_id = ?1 ORDER BY volume.id", [snapshot.0])
 }
 
 /// Clones of any snapshot of a volume.
-pub fn clones_of_volume(view: &Transaction<'_>, volume: VolumeId) -> Result<Vec<VolumeRow>> {
+pub fn clones_of_volume(view: &Connection, volume: VolumeId) -> Result<Vec<VolumeRow>> {
     let rest = "WHERE volume.snapshot_id IN (SELECT id FROM snapshot WHERE volume_id = ?1) ORDER BY volume.id";
     query(view, rest, [volume.0])
 }
 
 /// File-backed luns whose files are in a volume.
-pub fn files_on(view: &Transaction<'_>, volume: VolumeId) -> Result<Vec<VolumeRow>> {
+pub fn files_on(view: &Connection, volume: VolumeId) -> Result<Vec<VolumeRow>> {
     query(view, "WHERE volume.parent_id = ?1 ORDER BY volume.id", [volume.0])
 }
 

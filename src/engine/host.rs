@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use serde::{Deserialize, Serialize};
 
 use super::{Caller, Engine, exports::Export, locks::Key, operation::Operation};
@@ -221,7 +221,7 @@ fn set(transaction: &Transaction<'_>, id: HostId, to: &HostProperties) -> catalo
 }
 
 /// Fails when another host than `own` has the name or one of the initiators.
-fn require_free(view: &Transaction<'_>, name: &Name, iqns: &[Iqn], own: Option<HostId>) -> Result<()> {
+fn require_free(view: &Connection, name: &Name, iqns: &[Iqn], own: Option<HostId>) -> Result<()> {
     if catalog::host::find_name(view, name.as_str())?.is_some_and(|other| Some(other.id) != own) {
         return Err(Error::Exists(format!("there is a host named {:?} already; choose another name", name.as_str())));
     }

@@ -99,7 +99,7 @@ impl Engine {
     }
 }
 
-fn check_new_pool(view: &rusqlite::Transaction<'_>, request: &PoolRequest) -> Result<()> {
+fn check_new_pool(view: &rusqlite::Connection, request: &PoolRequest) -> Result<()> {
     if catalog::pool::find_name(view, request.name.as_str())?.is_some() {
         return Err(Error::Exists(format!(
             "there is a pool named {:?} already; choose another name",

@@ -1,7 +1,7 @@
 //! Making and ending relationships: the side that is asked to by a client. What the partner's question does here is in
 //! `replica.rs`.
 
-use rusqlite::Transaction;
+use rusqlite::Connection;
 
 use super::{
     Caller, Engine, link::Trouble, locks::Key, operation::Operation, snapshot::number_in, volume::dataset_name,
@@ -293,7 +293,7 @@ impl Engine {
 }
 
 /// See [`Engine::require_no_replica`].
-pub(super) fn require_no_replica(view: &Transaction<'_>, volume: VolumeId, what: &str) -> Result<()> {
+pub(super) fn require_no_replica(view: &Connection, volume: VolumeId, what: &str) -> Result<()> {
     let rows = catalog::relationship::of_volume(view, volume)?;
     match rows.iter().find(|row| row.role == Role::Replica) {
         Some(row) => Err(Error::State(format!(

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
-use rusqlite::Transaction;
+use rusqlite::Connection;
 
 use super::{Engine, pool::zpool_name};
 use crate::{
@@ -161,7 +161,7 @@ impl Engine {
 }
 
 /// The row of a volume that clients may see.
-pub(super) fn volume_row(view: &Transaction<'_>, id: VolumeId) -> Result<VolumeRow> {
+pub(super) fn volume_row(view: &Connection, id: VolumeId) -> Result<VolumeRow> {
     let row = catalog::volume::find(view, id)?;
     row.filter(|row| row.state != RowState::Creating).ok_or_else(|| Error::not_found("volume", id))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 
 use super::{
     Caller, Engine,
@@ -292,7 +292,7 @@ fn new_serial() -> String {
 }
 
 /// Fails when another volume than `own` has the name.
-pub(super) fn require_free_name(view: &Transaction<'_>, name: &Name, own: Option<VolumeId>) -> Result<()> {
+pub(super) fn require_free_name(view: &Connection, name: &Name, own: Option<VolumeId>) -> Result<()> {
     match catalog::volume::find_name(view, name.as_str())? {
         Some(other) if Some(other.id) != own => {
             Err(Error::Exists(format!("there is a volume named {:?} already; choose another name", name.as_str())))
