@@ -56,7 +56,7 @@ use crate::{
     catalog::Catalog,
     config::Config,
     error::Result,
-    os::{Exports, Machine, Peers, Zfs, process::Process},
+    os::{Exports, Machine, Peers, SnapshotFacts, Zfs, process::Process},
     types::{Epoch, RelationshipId, SystemId},
 };
 
@@ -108,6 +108,9 @@ pub struct Engine {
     running: operation::Running,
     absence: absence::Absence,
     progress: operation_report::Progress,
+    /// By the operation that deletes a volume, its snapshots, which were looked at a moment ago: a second look would take
+    /// as long as a tenth of the deletion. An operation that goes on after a crash looks again.
+    checked: Mutex<HashMap<i64, Vec<SnapshotFacts>>>,
     sessions: session::Sessions,
     throttle: session::throttle::Throttle,
     /// Streams that are being received.
@@ -138,6 +141,7 @@ impl Engine {
             running: operation::Running::default(),
             absence: absence::Absence::default(),
             progress: operation_report::Progress::default(),
+            checked: Mutex::default(),
             sessions: session::Sessions::default(),
             throttle: session::throttle::Throttle::default(),
             deliveries: Mutex::default(),

@@ -48,7 +48,7 @@ impl Drop for AtWork<'_> {
 }
 
 /// One running operation.
-struct Run<'a>(&'a Running);
+pub(super) struct Run<'a>(&'a Running);
 
 impl Running {
     fn work_on(&self, id: i64) -> AtWork<'_> {
@@ -60,7 +60,7 @@ impl Running {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
-    fn enter(&self) -> Run<'_> {
+    pub(super) fn enter(&self) -> Run<'_> {
         *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Run(self)
     }

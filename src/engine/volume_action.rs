@@ -158,7 +158,7 @@ impl Engine {
                 volume_list(&kept)
             )));
         }
-        clones.iter().try_for_each(|clone| self.require_deletable_volume(clone))?;
+        clones.iter().try_for_each(|clone| self.require_deletable_volume(clone).map(drop))?;
         Ok(clones.into_iter().map(|clone| clone.id).collect())
     }
 

@@ -1,6 +1,9 @@
 //! Deleting a volume with its snapshots (contract section 8.5).
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{MutexGuard, PoisonError},
+};
 
 use super::{
     Caller, Engine,
@@ -13,7 +16,7 @@ use super::{
 use crate::{
     catalog::{self, RowState, snapshot::SnapshotRow, volume::VolumeRow},
     error::{Error, Result},
-    os::{KeptOpen, SnapshotTies},
+    os::{KeptOpen, SnapshotFacts},
     types::{
         VolumeId,
         names::{DatasetName, SnapshotName},
@@ -43,15 +46,24 @@ impl Engine {
         let _guard = self.locks.acquire(keys, "the deletion of the volume")?;
         let row = self.volume_row(id)?;
         self.require_readable(row.pool)?;
-        self.require_deletable_volume(&row)?;
-        self.perform(caller, |transaction| {
+        let snapshots = self.require_deletable_volume(&row)?;
+        let _run = self.running.enter();
+        let (operation_id, operation) = self.begin(caller, |transaction| {
             catalog::volume::set_state(transaction, id, RowState::Deleting)?;
             Ok(Operation::DeleteVolume { volume: id })
-        })
+        })?;
+        self.checked().insert(operation_id, snapshots);
+        let result = self.carry_out_or_give_up(operation_id, &operation);
+        self.checked().remove(&operation_id);
+        result
     }
 
-    /// Fails when something needs the volume or one of its snapshots, or somebody else's snapshot is on it.
-    pub(super) fn require_deletable_volume(&self, row: &VolumeRow) -> Result<()> {
+    fn checked(&self) -> MutexGuard<'_, HashMap<i64, Vec<SnapshotFacts>>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its snapshots. Fails when something needs the volume or one of them, or somebody else's snapshot is on it.
+    pub(super) fn require_deletable_volume(&self, row: &VolumeRow) -> Result<Vec<SnapshotFacts>> {
         let id = row.id;
         let (clones, files, held) = self.catalog.read(|view| -> Result<_> {
             let clones = catalog::volume::clones_of_volume(view, id)?;
@@ -77,8 +89,10 @@ impl Engine {
                 snapshot_list(&held)
             )));
         }
-        let Some(dataset) = row.volume_type.dataset(row.pool, id) else { return Ok(()) };
-        self.require_only_ours(&dataset, &self.zfs.snapshot_ties(&dataset)?)
+        match row.volume_type.dataset(row.pool, id) {
+            Some(dataset) => self.own_snapshots(&dataset),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Fails when one of the snapshots is locked.
@@ -96,10 +110,12 @@ impl Engine {
         }
     }
 
-    /// We destroy only what is ours, and nothing of it when something of others hangs on the rest.
-    fn require_only_ours(&self, dataset: &DatasetName, snapshots: &[SnapshotTies]) -> Result<()> {
+    /// The snapshots of a dataset that is to be destroyed: we destroy only what is ours, and nothing of it when something
+    /// of others hangs on the rest.
+    fn own_snapshots(&self, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>> {
+        let snapshots = self.zfs.snapshots(dataset)?;
         let mut strangers: Vec<String> = Vec::new();
-        for SnapshotTies { name, mark, clones, holds } in snapshots {
+        for SnapshotFacts { name, mark, clones, holds, .. } in &snapshots {
             if !self.is_own_mark(mark.as_ref()) {
                 strangers.push(name.clone());
             }
@@ -109,7 +125,7 @@ impl Engine {
         }
         strangers.extend(self.zfs.descendants(dataset)?);
         if strangers.is_empty() {
-            return Ok(());
+            return Ok(snapshots);
         }
         strangers.truncate(10);
         Err(Error::Busy(format!(
@@ -136,8 +152,8 @@ impl Engine {
         let name = dataset_name(row)?;
         let Some(facts) = self.zfs.dataset(&name)? else { return Ok(()) };
         self.require_own_dataset(row.id, &facts)?;
-        let snapshots = self.zfs.snapshot_ties(&name)?;
-        self.require_only_ours(&name, &snapshots)?;
+        let checked = self.checked().remove(&id);
+        let snapshots = checked.map_or_else(|| self.own_snapshots(&name), Ok)?;
         self.end_share_of(row.id)?;
         self.zfs.unmount_dataset(&name)?;
         self.destroy_all_snapshots(id, &name, &snapshots)?;
@@ -145,7 +161,7 @@ impl Engine {
     }
 
     /// The oldest first. Nobody else has the dataset open.
-    fn destroy_all_snapshots(&self, id: i64, dataset: &DatasetName, snapshots: &[SnapshotTies]) -> Result<()> {
+    fn destroy_all_snapshots(&self, id: i64, dataset: &DatasetName, snapshots: &[SnapshotFacts]) -> Result<()> {
         let numbers = snapshots.iter().map(|snapshot| own_number(dataset, &snapshot.name));
         let mut numbers = numbers.collect::<Result<Vec<_>>>()?;
         for (snapshot, number) in snapshots.iter().zip(&numbers) {

@@ -129,19 +129,6 @@ pub struct SnapshotFacts {
     pub holds: Vec<String>,
 }
 
-/// Whose a snapshot is, and what keeps it from being destroyed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotTies {
-    /// ZFS name, ours or not: `vpool1/fs2@snap3`.
-    pub name: String,
-    /// Local value of `vsnap:id`.
-    pub mark: Option<Mark>,
-    /// ZFS names of its clones.
-    pub clones: Vec<String>,
-    /// Tags of its holds.
-    pub holds: Vec<String>,
-}
-
 /// How a path differs between two points in time (`zfs-diff(8)`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
@@ -215,9 +202,6 @@ pub trait Datasets: Send + Sync {
     fn made_snapshots(&self, names: &[SnapshotName]) -> Result<Vec<MadeSnapshot>>;
     /// All snapshots of a dataset, ours or not, the oldest first; empty when there is no such dataset.
     fn snapshots(&self, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>>;
-    /// What hangs on the snapshots of a dataset, ours or not, in any order; none when there is no such dataset. Where there
-    /// are many, this takes a fifth of the time of [`Datasets::snapshots`].
-    fn snapshot_ties(&self, dataset: &DatasetName) -> Result<Vec<SnapshotTies>>;
     /// Keeps a dataset open, until the answer is dropped, that nobody else has open: an unmounted filesystem, or a zvol.
     /// ZFS would open it anew for each of its snapshots that is destroyed, which costs half as much again.
     fn keep_open(&self, dataset: &DatasetName) -> Result<KeptOpen>;

@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 
 pub use dataset::{
     Change, ChangeKind, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, KeptOpen,
-    MadeSnapshot, SnapshotFacts, SnapshotTies,
+    MadeSnapshot, SnapshotFacts,
 };
 pub use error::{Error, Kind};
 pub use exports::{Applied, Exports, LinuxExports};

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, fs};
 
 use vsnap::{
-    os::{Change, ChangeKind, CloneCreation, Kind, MadeSnapshot, SnapshotFacts, SnapshotTies},
+    os::{Change, ChangeKind, CloneCreation, Kind, MadeSnapshot, SnapshotFacts},
     types::{
         SnapshotId,
         ids::Mark,
@@ -179,37 +179,6 @@ fn holds_have_tags() {
         fails(system.zfs.release(&snapshot, "another"), Kind::Missing);
         assert_eq!(facts(system, &snapshot).holds, ["two words"]);
         system.zfs.release(&snapshot, "two words").unwrap();
-    });
-}
-
-#[test]
-fn what_hangs_on_snapshots_is_told() {
-    System::with_small_pool(|system| {
-        let name = system.make_filesystem(1);
-        let all: Vec<SnapshotName> = (1..=3).map(|number| take(system, &name, number)).collect();
-        let made = clone(system, &all[1], 2);
-        system.zfs.hold(&all[2], "one").unwrap();
-        system.zfs.hold(&all[2], "two").unwrap();
-        if system.is_real() {
-            system.run(&["zfs", "snapshot", &format!("{name}@stranger")]);
-        }
-        let of = |facts: SnapshotFacts| {
-            let SnapshotFacts { name, mark, clones, mut holds, .. } = facts;
-            holds.sort_unstable();
-            SnapshotTies { name, mark, clones, holds }
-        };
-        let mut ties = system.zfs.snapshot_ties(&name).unwrap();
-        ties.iter_mut().for_each(|one| one.holds.sort_unstable());
-        ties.sort_by(|one, other| one.name.cmp(&other.name));
-        let mut facts: Vec<SnapshotTies> = system.zfs.snapshots(&name).unwrap().into_iter().map(of).collect();
-        facts.sort_by(|one, other| one.name.cmp(&other.name));
-        assert_eq!(ties, facts);
-        assert_eq!((&ties[1].clones, &ties[2].holds), (&vec![made.to_string()], &vec!["one".into(), "two".into()]));
-        assert_eq!(system.zfs.snapshot_ties(&filesystem(99)).unwrap(), []);
-        system.zfs.release(&all[2], "one").unwrap();
-        system.zfs.release(&all[2], "two").unwrap();
-        system.export();
-        fails(system.zfs.snapshot_ties(&name), Kind::Missing);
     });
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     os::{
         Change, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, KeptOpen, Kind,
-        MadeSnapshot, Result, SnapshotFacts, SnapshotTies,
+        MadeSnapshot, Result, SnapshotFacts,
     },
     types::{
         ids::Mark,
@@ -234,13 +234,6 @@ impl Datasets for FakeOs {
         self.check_refusal("snapshots")?;
         let world = self.world();
         Ok(world.open_pool(dataset.as_str())?.snapshot_facts(dataset.as_str()))
-    }
-
-    fn snapshot_ties(&self, dataset: &DatasetName) -> Result<Vec<SnapshotTies>> {
-        self.check_refusal("snapshot_ties")?;
-        let facts = self.world().open_pool(dataset.as_str())?.snapshot_facts(dataset.as_str());
-        let ties = |SnapshotFacts { name, mark, clones, holds, .. }| SnapshotTies { name, mark, clones, holds };
-        Ok(facts.into_iter().map(ties).collect())
     }
 
     fn keep_open(&self, dataset: &DatasetName) -> Result<KeptOpen> {

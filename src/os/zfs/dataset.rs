@@ -27,7 +27,7 @@ use super::{
 use crate::{
     os::{
         Change, CloneCreation, DatasetChange, DatasetCreation, DatasetFacts, DatasetKind, Datasets, Error, KeptOpen,
-        Kind, MadeSnapshot, Result, SnapshotFacts, SnapshotTies,
+        Kind, MadeSnapshot, Result, SnapshotFacts,
     },
     types::{
         ids::Mark,
@@ -202,10 +202,6 @@ impl Datasets for OpenZfs {
 
     fn snapshots(&self, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>> {
         self.read_snapshots(dataset)
-    }
-
-    fn snapshot_ties(&self, dataset: &DatasetName) -> Result<Vec<SnapshotTies>> {
-        self.read_ties(dataset)
     }
 
     fn keep_open(&self, dataset: &DatasetName) -> Result<KeptOpen> {

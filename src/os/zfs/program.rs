@@ -64,15 +64,6 @@ local function read_notes(name, fields)
         end
     end
 end
-
-local function read_ties(name, fields)
-    for clone in zfs.list.clones(name) do
-        fields[#fields + 1] = "clone=" .. escape(clone)
-    end
-    for tag in zfs.list.holds(name) do
-        fields[#fields + 1] = "hold=" .. escape(tag)
-    end
-end
 "#;
 
 /// After every program.
@@ -174,30 +165,12 @@ for name in pairs(names) do
     if zfs.exists(name) then
         local fields = read(name, wanted)
         read_notes(name, fields)
-        read_ties(name, fields)
-        lines[#lines + 1] = table.concat(fields, "\t")
-    end
-end
-"#;
-
-/// Names of the snapshots of the given datasets.
-pub(super) const SNAPSHOT_NAMES: &str = r#"
-for name in pairs(names) do
-    if zfs.exists(name) then
-        for snapshot in zfs.list.snapshots(name) do
-            lines[#lines + 1] = snapshot
+        for clone in zfs.list.clones(name) do
+            fields[#fields + 1] = "clone=" .. escape(clone)
         end
-    end
-end
-"#;
-
-/// What hangs on snapshots.
-pub(super) const TIES: &str = r#"
-for name in pairs(names) do
-    if zfs.exists(name) then
-        local fields = { name }
-        read_mark(name, fields)
-        read_ties(name, fields)
+        for tag in zfs.list.holds(name) do
+            fields[#fields + 1] = "hold=" .. escape(tag)
+        end
         lines[#lines + 1] = table.concat(fields, "\t")
     end
 end

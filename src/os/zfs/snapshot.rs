@@ -11,7 +11,7 @@ use super::{
     property,
 };
 use crate::{
-    os::{Error, Kind, MadeSnapshot, Result, SnapshotFacts, SnapshotTies},
+    os::{Error, Kind, MadeSnapshot, Result, SnapshotFacts},
     types::{
         Epoch,
         ids::Mark,
@@ -105,13 +105,6 @@ impl OpenZfs {
         Ok(snapshots)
     }
 
-    pub(super) fn read_ties(&self, name: &DatasetName) -> Result<Vec<SnapshotTies>> {
-        let pool = dataset::pool(name);
-        let names = self.read(pool, program::SNAPSHOT_NAMES, &[name.as_str()])?;
-        let records = self.read_all(pool, program::TIES, names.iter().map(|record| record.name.as_str()))?;
-        records.iter().map(ties).collect()
-    }
-
     pub(super) fn read_written(&self, from: &SnapshotName, to: Option<&SnapshotName>) -> Result<u64> {
         self.check_both(from, to)?;
         let until = to.map_or(from.dataset().as_str(), SnapshotName::as_str);
@@ -153,24 +146,11 @@ fn made(record: &Record) -> Result<MadeSnapshot> {
     })
 }
 
-fn ties(record: &Record) -> Result<SnapshotTies> {
-    Ok(SnapshotTies {
-        name: record.name.clone(),
-        mark: record.notes()?.remove(property::MARK).map(Mark::read),
-        clones: clones(record)?,
-        holds: record.list("hold")?,
-    })
-}
-
-/// What an interrupted stream left is no clone that anybody made; it goes with `zfs receive -A`.
-fn clones(record: &Record) -> Result<Vec<String>> {
-    let mut clones = record.list("clone")?;
-    clones.retain(|clone| !clone.ends_with("/%recv"));
-    Ok(clones)
-}
-
 fn facts(record: &Record) -> Result<SnapshotFacts> {
     let mut notes = record.notes()?;
+    let mut clones = record.list("clone")?;
+    // What an interrupted stream left is no clone that anybody made; it goes with `zfs receive -A`.
+    clones.retain(|clone| !clone.ends_with("/%recv"));
     Ok(SnapshotFacts {
         name: record.name.clone(),
         guid: record.number("guid")?,
@@ -179,7 +159,7 @@ fn facts(record: &Record) -> Result<SnapshotFacts> {
         used: record.number("used")?,
         mark: notes.remove(property::MARK).map(Mark::read),
         notes,
-        clones: clones(record)?,
+        clones,
         holds: record.list("hold")?,
     })
 }
