@@ -100,8 +100,11 @@ impl Catalog {
         let run = |statement| reader.prepare_cached(statement)?.execute([]);
         run("BEGIN").map_err(Error::from)?;
         let value = query(&reader);
-        run("ROLLBACK").map_err(Error::from)?;
-        lock(&self.readers).push(reader);
+        // SQLite ends the view itself when it fails badly, and `value` tells of what. A reader that can't end its own is
+        // closed.
+        if reader.is_autocommit() || run("ROLLBACK").is_ok() {
+            lock(&self.readers).push(reader);
+        }
         value
     }
 
