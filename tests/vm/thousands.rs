@@ -48,7 +48,7 @@ fn make(bed: &Bed, pool: &str, host: &str, at: usize) -> String {
         return volume;
     }
     let volume = filesystem(bed, pool, &format!("fs{at}"));
-    share(bed, &volume, if at % 20 == 0 { json!({"share_type": "smb"}) } else { nfs(&["10.9.9.9"]) });
+    share(bed, &volume, if at.is_multiple_of(20) { json!({"share_type": "smb"}) } else { nfs(&["10.9.9.9"]) });
     volume
 }
 
