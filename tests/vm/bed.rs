@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     process::{Command, Output},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use reqwest::blocking::{Client, RequestBuilder};
 use serde_json::{Value, json};
+
+use crate::wait::{WHO_WAITS, wait_until};
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -377,10 +379,12 @@ impl Drop for Afterwards<'_> {
 /// The last check of every test.
 impl Drop for Bed {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.wait_for_api();
-            self.check_truth();
+        if std::thread::panicking() {
+            println!("{}", String::from_utf8_lossy(&self.try_shell(WHO_WAITS).stdout));
+            return;
         }
+        self.wait_for_api();
+        self.check_truth();
     }
 }
 
@@ -413,15 +417,5 @@ fn collect_states(node: &Value, found: &mut Vec<(String, String)>) {
         }
         Value::Array(items) => items.iter().for_each(|value| collect_states(value, found)),
         _ => {}
-    }
-}
-
-/// Asks again and again, for `seconds` at most.
-#[track_caller]
-pub fn wait_until(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited {seconds} s and it did not come to pass: {what}");
-        std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::bed::{Bed, wait_until};
+use crate::{bed::Bed, wait::wait_until};
 
 /// Kills the daemon `milliseconds` from now, by a clock on the appliance itself. Tells the process that is to die.
 fn kill_after(bed: &Bed, milliseconds: u64) -> String {

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::bed::{Answer, Bed, wait_until};
+use crate::{
+    bed::{Answer, Bed},
+    wait::wait_until,
+};
 
 fn curl(bed: &Bed, arguments: &str) -> String {
     bed.shell(&format!("curl -sk -o /dev/null {arguments} https://localhost:8900/api/system"))

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, wait_until};
+use crate::{bed::Bed, wait::wait_until};
 
 fn disk(bed: &Bed, uuid: &str) -> Option<Value> {
     let body = bed.get("/api/disk").ok();

@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 
 use crate::{
-    bed::{Bed, wait_until},
+    bed::Bed,
     volumes::{create, filesystem, id, lun, pool},
+    wait::wait_until,
 };
 
 const MIB: u64 = 1 << 20;

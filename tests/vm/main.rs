@@ -29,3 +29,4 @@ mod thousands;
 mod upkeep;
 mod users;
 mod volumes;
+mod wait;

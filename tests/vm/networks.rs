@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
-    bed::{Afterwards, Bed, wait_until},
+    bed::{Afterwards, Bed},
     shares,
     volumes::filesystem,
+    wait::wait_until,
 };
 
 /// MAC of the outer end, without separators.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, wait_until};
+use crate::{bed::Bed, wait::wait_until};
 
 fn paths(uuids: &[String]) -> Vec<String> {
     uuids.iter().map(|uuid| format!("/dev/disk/by-id/scsi-{uuid}")).collect()

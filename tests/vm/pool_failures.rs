@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, wait_until};
+use crate::{bed::Bed, wait::wait_until};
 
 fn status(bed: &Bed, id: &str) -> Value {
     bed.get(&format!("/api/pool/{id}/status")).ok()

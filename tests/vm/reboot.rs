@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use crate::{
-    bed::{Bed, wait_until},
+    bed::Bed,
     hosts, networks,
     pool_failures::write_data,
     shares,
     volumes::{filesystem, lun, pool},
+    wait::wait_until,
 };
 
 const MIB: u64 = 1 << 20;

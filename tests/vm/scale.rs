@@ -5,8 +5,9 @@ use std::{thread, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
-    bed::{Bed, wait_until},
+    bed::Bed,
     volumes::{filesystem, pool, snapshot},
+    wait::wait_until,
 };
 
 /// Far more than are deleted at a time, so that there is time to see it and to kill it. With `make scale`, 1,000.

@@ -5,7 +5,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::bed::{Afterwards, Bed, wait_until};
+use crate::{
+    bed::{Afterwards, Bed},
+    wait::wait_until,
+};
 
 /// Two clients, each in a network of its own: number 1 has 10.78.1.2 and fd78:1::2, number 2 has 10.78.2.2 and fd78:2::2.
 pub fn clients(bed: &Bed) -> Afterwards<'_> {

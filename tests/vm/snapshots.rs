@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::{
-    bed::{Bed, wait_until},
+    bed::Bed,
     volumes::{clone, filesystem, id, lun, pool, snapshot},
+    wait::wait_until,
 };
 
 fn ids(answer: &Value) -> Vec<String> {

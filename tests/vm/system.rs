@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::bed::{Bed, wait_until};
+use crate::{bed::Bed, wait::wait_until};
 
 /// An appliance as after the installation: no catalog, no pools.
 fn uninitialised() -> Bed {

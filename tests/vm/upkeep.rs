@@ -1,6 +1,6 @@
 //! What the appliance does by itself.
 
-use crate::bed::{Bed, wait_until};
+use crate::{bed::Bed, wait::wait_until};
 
 #[test]
 fn a_scrub_that_is_due_starts_by_itself() {

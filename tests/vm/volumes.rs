@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    bed::{Bed, wait_until},
-    shares,
-};
+use crate::{bed::Bed, shares, wait::wait_until};
 
 const MIB: u64 = 1 << 20;
 

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::node::{Pair, wait_until};
+use crate::{node::Pair, wait::wait_until};
 
 /// Bytes a second at which a session lasts long enough to be disturbed.
 const SLOW: u64 = 2 << 20;

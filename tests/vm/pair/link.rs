@@ -88,7 +88,7 @@ fn another_host_key_is_refused_until_it_is_renewed() {
          systemctl restart ssh",
     );
     let session = pair.a.start(&relationship);
-    crate::node::wait_until("the session says why it waits", 60, || {
+    crate::wait::wait_until("the session says why it waits", 60, || {
         pair.a.session(&session)["message"].as_str().is_some_and(|message| message.contains("host key"))
     });
     // The one who knows that it is meant renews it, and the session goes on by itself.

@@ -6,3 +6,5 @@ mod failures;
 mod link;
 mod node;
 mod replication;
+#[path = "../wait.rs"]
+mod wait;

@@ -8,6 +8,8 @@ use std::{
 use reqwest::blocking::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
+use crate::wait::{WHO_WAITS, deadline, wait_until};
+
 /// Over the private network.
 pub const ADDRESS_B: &str = "vsnap-b";
 /// More than any answer takes.
@@ -193,7 +195,7 @@ impl Node {
 
     #[track_caller]
     pub fn wait(&self, session: &str) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(180);
+        let deadline = deadline(180);
         loop {
             let now = self.send(self.client.get(self.url(&format!("/api/session/{session}"))));
             if let Some((200, now)) = now
@@ -266,12 +268,8 @@ impl Node {
 
 /// What the processes of a session wait for on both appliances, in the kernel's words.
 fn who_waits() -> String {
-    let line = "for p in $(pgrep -x 'zfs|ssh|sshd-session|vsnap-link'); do \
-                echo \"== $p $(tr '\\0' ' ' </proc/$p/cmdline) ($(cat /proc/$p/wchan))\"; \
-                cat /proc/$p/task/*/stack; ls -l /proc/$p/fd | grep -o '[0-9]* -> .*'; done; \
-                ss -tn state established '( sport = :22 or dport = :22 )'; journalctl -u vsnapd -n 20 --no-pager";
     let of_node = |prefix: &str| {
-        let output = Node::attach(prefix).try_shell(line);
+        let output = Node::attach(prefix).try_shell(WHO_WAITS);
         format!("== {prefix}\n{}", String::from_utf8_lossy(&output.stdout))
     };
     ["VSNAP_TEST", "VSNAP_TEST_B"].map(of_node).concat()
@@ -362,15 +360,5 @@ impl Drop for Pair {
             let report = node.get("/api/system/report");
             assert_eq!(report["findings"], json!([]), "{report}");
         }
-    }
-}
-
-/// Asks again and again, for `seconds` at most.
-#[track_caller]
-pub fn wait_until(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited {seconds} s and it did not come to pass: {what}");
-        std::thread::sleep(Duration::from_millis(250));
     }
 }
