@@ -120,6 +120,8 @@ impl Appliance {
     fn answer(&self, request: RequestBuilder) -> Vec<u8> {
         let answer = request.basic_auth(&self.user, Some(&self.password)).send().unwrap();
         let (status, url) = (answer.status(), answer.url().clone());
+        // What it does not know would be measured as something else.
+        assert_eq!(answer.headers().get("x-vsnap-ignored"), None, "{url}");
         let body = answer.bytes().unwrap();
         assert_eq!(status, 200, "{url}: {}", String::from_utf8_lossy(&body));
         body.into()

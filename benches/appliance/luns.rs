@@ -141,7 +141,7 @@ pub fn restore(results: &mut Results, rounds: usize) {
     }
     for at in 0..MANY {
         let volume = appliance.filesystem(&pool, &format!("share{at}"));
-        let body = json!({"share_type": "nfs", "allowed_hosts": ["10.9.9.9"]});
+        let body = json!({"share_type": "nfs", "share_options": {"allowed_hosts": ["10.9.9.9"]}});
         appliance.post(&format!("/api/volume/{volume}/share"), &body);
     }
     // The same for targetcli and exportfs: what we made, in their own files.

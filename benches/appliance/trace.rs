@@ -50,7 +50,7 @@ pub fn run(results: &mut Results) {
             "POST /api/volume/<id>/share",
             Box::new(post(
                 format!("/api/volume/{filesystem}/share"),
-                json!({"share_type": "nfs", "allowed_hosts": ["10.9.9.9"]}),
+                json!({"share_type": "nfs", "share_options": {"allowed_hosts": ["10.9.9.9"]}}),
             )),
         ),
     ];
