@@ -166,6 +166,15 @@ fn all_datasets_of_a_pool_are_listed() {
             assert_eq!((listed.len(), find(&stranger).mounted, find(&below).mounted), (5, false, true));
             // The mark of the pool is inherited, and so none of theirs.
             assert!(find(&below).mark.is_none() && find(&below).notes.is_empty());
+            // A zvol whose first stream was cut off.
+            let cut = filesystem(4);
+            system.run(&["zfs", "snapshot", &format!("{}@all", names[2])]);
+            let stream = format!("zfs send {}@all | head -c 1000 | zfs receive -s -u {cut}; test $? = 1", names[2]);
+            system.run(&["bash", "-c", &stream]);
+            let listed = system.zfs.datasets(&system.name()).unwrap();
+            let facts = listed.iter().find(|facts| facts.name == cut.as_str()).unwrap();
+            assert!(matches!(facts.kind, DatasetKind::Zvol { bytes: 0, .. }), "{facts:?}");
+            assert_eq!(system.zfs.dataset(&cut).unwrap().as_ref(), Some(facts));
         }
     });
 }
@@ -336,6 +345,11 @@ fn after_an_import_everything_is_mounted_again() {
             system.run(&["zfs", "unmount", names[1].as_str()]);
             assert_eq!(mounted(), [true, false]);
             system.zfs.mount_dataset(&names[1]).unwrap();
+            assert_eq!(mounted(), [true, true]);
+            // One alone that is not mounted. It has a folder where a zvol has its device.
+            system.run(&["zfs", "create", "-V", "8M", &format!("{}/inside", names[1])]);
+            system.run(&["zfs", "unmount", names[1].as_str()]);
+            system.zfs.mount_pool(&system.name()).unwrap();
             assert_eq!(mounted(), [true, true]);
         }
     });

@@ -41,6 +41,8 @@ const OPEN_ELSEWHERE: Duration = Duration::from_secs(6);
 const OPEN_WAIT: Duration = Duration::from_millis(250);
 /// So many datasets are looked at one by one, which leaves nothing in the pool's history; more of them by a program.
 const FEW: usize = 16;
+/// What `volblocksize` is by default.
+const USUAL_BLOCK: u64 = 16 << 10;
 /// Largest block of our zvols.
 const LARGEST_BLOCK: u64 = 128 << 10;
 
@@ -53,17 +55,16 @@ impl Datasets for OpenZfs {
     }
 
     fn datasets(&self, pool: &ZpoolName) -> Result<Vec<DatasetFacts>> {
-        let names = self.read(pool.as_str(), program::DESCENDANTS, &[pool.as_str()])?;
-        let names = names.iter().map(|record| record.name.as_str());
-        let mut records = self.read_all(pool.as_str(), program::DATASETS, names)?;
+        self.require_pool(pool.as_str(), || format!("reading what is in {pool}"))?;
+        let mut records = self.look_below(pool.as_str())?;
         records.sort_by(|one, other| one.name.cmp(&other.name));
         let mounts = self.mounts.read()?;
         records.iter().map(|record| facts(record, &mounts)).collect()
     }
 
     fn descendants(&self, name: &DatasetName) -> Result<Vec<String>> {
-        let below = self.read(pool(name), program::DESCENDANTS, &[name.as_str()])?;
-        Ok(below.into_iter().map(|record| record.name).collect())
+        self.require_pool(pool(name), || format!("reading what is below {name}"))?;
+        self.names_below(name.as_str())
     }
 
     fn numbers(&self, pool: &ZpoolName, names: &[DatasetName]) -> Result<BTreeMap<DatasetName, VolumeNumbers>> {
@@ -333,10 +334,13 @@ fn kind(record: &Record) -> Result<DatasetKind> {
             Ok(DatasetKind::Filesystem { limit: Some(record.number("quota")?).filter(|&limit| limit != 0) })
         }
         "volume" => {
+            // The kernel says neither of a zvol that has not been received to its end: `zfs list` shows these numbers then.
+            let number =
+                |property, unfinished| record.find(property).map_or(Ok(unfinished), |_| record.number(property));
             // Others may have made zvols of blocks that we don't.
-            let block = BlockSize::new(record.number("volblocksize")?.min(LARGEST_BLOCK));
+            let block = BlockSize::new(number("volblocksize", USUAL_BLOCK)?.min(LARGEST_BLOCK));
             let block = block.map_err(|invalid| unknown(invalid.to_string()))?;
-            Ok(DatasetKind::Zvol { bytes: record.number("volsize")?, block })
+            Ok(DatasetKind::Zvol { bytes: number("volsize", 0)?, block })
         }
         other => Err(unknown(format!("it is a {other}"))),
     }

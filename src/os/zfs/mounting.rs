@@ -9,9 +9,9 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::{OpenZfs, program::Record};
+use super::{OpenZfs, program::Record, zvol::has_device};
 use crate::{
-    os::{Datasets, Error, Kind, Result, file, nfs_cache},
+    os::{Error, Kind, Result, file, nfs_cache},
     types::names::{DatasetName, ZpoolName},
 };
 
@@ -31,8 +31,18 @@ impl OpenZfs {
 
     /// Whether a pool's root and every filesystem in it is mounted.
     pub(super) fn is_all_mounted(&self, pool: &ZpoolName) -> Result<bool> {
-        let root = self.mounts.read()?.contains_key(pool.as_str());
-        Ok(root && self.datasets(pool)?.iter().all(|facts| facts.mounted))
+        self.require_pool(pool.as_str(), || format!("looking at the mounts of {pool}"))?;
+        let mounts = self.mounts.read()?;
+        if !mounts.contains_key(pool.as_str()) {
+            return Ok(false);
+        }
+        for name in self.names_below(pool.as_str())?.iter().filter(|name| !mounts.contains_key(*name)) {
+            // Its device is faster to look at than the dataset.
+            if !has_device(name) && self.look(name)?.is_some_and(|record| record.find("type") == Some("filesystem")) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Unmounts a filesystem and what of its snapshots is mounted. `Busy` when somebody works there.

@@ -1,7 +1,8 @@
-//! What one dataset or snapshot is, and all snapshots of a dataset, by the ioctls that `zfs list` is made of
-//! (`ZFS_IOC_OBJSET_STATS` and `ZFS_IOC_SNAPSHOT_LIST_NEXT`). A channel program tells the same, and of many datasets at
-//! once; but ZFS writes each one that runs into the pool's history, so that reading would write to the disks. And user
-//! properties of it, by those that `zfs set` and `zfs inherit` are made of.
+//! What one dataset or snapshot is, and all snapshots of a dataset or datasets below it, by the ioctls that `zfs list` is
+//! made of (`ZFS_IOC_OBJSET_STATS`, `ZFS_IOC_SNAPSHOT_LIST_NEXT` and `ZFS_IOC_DATASET_LIST_NEXT`). A channel program tells
+//! the same; but it opens the dataset anew for each property, and ZFS writes each one that runs into the pool's history,
+//! so that reading would write to the disks. And user properties of it, by those that `zfs set` and `zfs inherit` are made
+//! of.
 //!
 //! libzfs_core does not have these ioctls. Their numbers and the beginning of their argument, which is all that is used
 //! here, have been the same since OpenZFS 0.8 (`sys/fs/zfs.h`, `sys/zfs_ioctl.h`).
@@ -27,6 +28,7 @@ use crate::os::{Error, Kind, Result, nvlist};
 
 /// `('Z' << 8) + 0x12`.
 const OBJSET_STATS: nix::libc::Ioctl = 0x5a12;
+const DATASET_LIST_NEXT: nix::libc::Ioctl = 0x5a14;
 const SNAPSHOT_LIST_NEXT: nix::libc::Ioctl = 0x5a15;
 const SET_PROP: nix::libc::Ioctl = 0x5a16;
 const INHERIT_PROP: nix::libc::Ioctl = 0x5a2b;
@@ -69,18 +71,34 @@ impl Device {
         }
     }
 
-    /// Names and properties of the snapshots of a dataset, in no order; none when it is not there, or its pool.
-    fn snapshots(&self, name: &str) -> std::io::Result<Vec<(String, NvList)>> {
+    /// Names and properties of all in one of the lists of a dataset, in no order; none when it is not there, or its pool.
+    fn list(&self, number: nix::libc::Ioctl, name: &str) -> std::io::Result<Vec<(String, NvList)>> {
         let (mut reader, mut found, mut place) = (Reader::new(self), Vec::new(), 0);
         loop {
             let before = place;
-            match reader.read(SNAPSHOT_LIST_NEXT, name, &mut place) {
-                Ok(snapshot) => found.push(snapshot),
+            match reader.read(number, name, &mut place) {
+                Ok(one) => found.push(one),
                 Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(found),
                 // It was destroyed at this moment; the next one is behind it.
                 Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) && place > before => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Names of the datasets right below this one, in no order; none when it is not there, or its pool. The kernel tells no
+    /// properties when there is no room for them, which is what takes most of its time otherwise.
+    fn children(&self, name: &str) -> std::io::Result<Vec<String>> {
+        let (mut found, mut place) = (Vec::new(), 0_u64);
+        loop {
+            let mut command = command(name)?;
+            command[PLACE..PLACE + 8].copy_from_slice(&place.to_ne_bytes());
+            match self.call(DATASET_LIST_NEXT, &mut command, &mut []) {
+                Ok(()) => found.push(name_in(&command)),
+                Err(Errno::ESRCH) => return Ok(found),
+                Err(error) => return Err(error.into()),
+            }
+            place = word(&command, PLACE);
         }
     }
 
@@ -138,8 +156,7 @@ impl<'a> Reader<'a> {
                 Ok(()) => {
                     *place = word(&command, PLACE);
                     let list = nvlist::unpack(self.answer.get_mut(..size).unwrap_or(&mut []))?;
-                    let name = command[..NAME_BYTES].split(|byte| *byte == 0).next().unwrap_or_default();
-                    return Ok((String::from_utf8_lossy(name).into_owned(), list));
+                    return Ok((name_in(&command), list));
                 }
                 Err(Errno::ENOMEM) if (self.answer.len()..16 << 20).contains(&size) => {
                     self.answer = vec![0; size * 2];
@@ -157,6 +174,12 @@ fn word(command: &[u8], place: usize) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&command[place..place + 8]);
     u64::from_ne_bytes(bytes)
+}
+
+/// The name that the kernel has put into a command.
+fn name_in(command: &[u8]) -> String {
+    let name = command[..NAME_BYTES].split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
 }
 
 /// A command for this dataset or snapshot.
@@ -198,9 +221,44 @@ impl OpenZfs {
 
     /// The same of each snapshot of a dataset, in no order; none when it is not there, or its pool.
     pub(super) fn look_at_snapshots(&self, name: &str) -> Result<Vec<Record>> {
-        let action = || format!("reading the snapshots of {name}");
-        let snapshots = self.device.snapshots(name).map_err(|error| Error::io(action(), &error))?;
-        snapshots.iter().map(|(name, list)| record(name, list).ok_or_else(|| unreadable(name))).collect()
+        self.look_at_list(SNAPSHOT_LIST_NEXT, name, || format!("reading the snapshots of {name}"))
+    }
+
+    /// The same of each dataset below this one, however deep, parents before their children; none when it is not there,
+    /// or its pool.
+    pub(super) fn look_below(&self, name: &str) -> Result<Vec<Record>> {
+        let (mut found, mut parents) = (Vec::new(), vec![name.to_owned()]);
+        while let Some(parent) = parents.pop() {
+            let children =
+                self.look_at_list(DATASET_LIST_NEXT, &parent, || format!("reading what is below {parent}"))?;
+            // Nothing is below a zvol.
+            let filesystems = children.iter().filter(|child| child.find("type") != Some("volume"));
+            parents.extend(filesystems.map(|child| child.name.clone()));
+            found.extend(children);
+        }
+        Ok(found)
+    }
+
+    /// Names of all datasets below this one, however deep; none when it is not there, or its pool.
+    pub(super) fn names_below(&self, name: &str) -> Result<Vec<String>> {
+        let (mut found, mut parents) = (Vec::new(), vec![name.to_owned()]);
+        while let Some(parent) = parents.pop() {
+            let action = || format!("reading what is below {parent}");
+            let children = self.device.children(&parent).map_err(|error| Error::io(action(), &error))?;
+            parents.extend(children.iter().cloned());
+            found.extend(children);
+        }
+        Ok(found)
+    }
+
+    fn look_at_list(
+        &self,
+        number: nix::libc::Ioctl,
+        name: &str,
+        action: impl FnOnce() -> String,
+    ) -> Result<Vec<Record>> {
+        let list = self.device.list(number, name).map_err(|error| Error::io(action(), &error))?;
+        list.iter().map(|(name, list)| record(name, list).ok_or_else(|| unreadable(name))).collect()
     }
 
     /// Sets user properties of a dataset or snapshot, all at one moment.

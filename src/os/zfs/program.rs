@@ -1,12 +1,11 @@
-//! Reading what is inside a pool by channel programs (`zfs-program(8)`): a few lines of Lua that run in the kernel and
-//! answer for a whole pool what would otherwise be a process for each dataset.
+//! Reading some of what is inside a pool by channel programs (`zfs-program(8)`): a few lines of Lua that run in the
+//! kernel and answer for many datasets at one moment.
 //!
 //! * They run read-only, in the open context, where the pool's datasets can't come or go in the meantime. One that is
 //!   not there must be asked for with `zfs.exists`, since reading a property of it ends the program.
 //! * Whether a dataset is in use is known in the syncing context alone: in the open one every check says that it is not.
 //! * ZFS writes each of them into the pool's history, so that what is read often is read without (`objset.rs`).
-//! * While one runs, nothing can be created or destroyed in the pool. So names are listed first, which is fast, and
-//!   then read in groups of [`GROUP`].
+//! * While one runs, nothing can be created or destroyed in the pool. So many names are read in groups of [`GROUP`].
 //! * `libnv` can't read nested lists: a program answers one string, a line for each name, of fields between tabs.
 //! * Lua's numbers are signed: a guid from 2^63 on arrives as a negative one.
 
@@ -71,23 +70,6 @@ const TAIL: &str = r#"
 return table.concat(lines, "\n")
 "#;
 
-/// Names of everything below the given names, however deep.
-pub(super) const DESCENDANTS: &str = r#"
-local parents = {}
-for name in pairs(names) do
-    if zfs.exists(name) then
-        parents[#parents + 1] = name
-    end
-end
-while #parents > 0 do
-    local parent = table.remove(parents)
-    for child in zfs.list.children(parent) do
-        lines[#lines + 1] = child
-        parents[#parents + 1] = child
-    end
-end
-"#;
-
 /// Which of the given names are there.
 pub(super) const EXISTING: &str = r#"
 for name in pairs(names) do
@@ -122,26 +104,6 @@ for name in pairs(names) do
     if zfs.exists(name) then
         local fields = { name }
         read_mark(name, fields)
-        lines[#lines + 1] = table.concat(fields, "\t")
-    end
-end
-"#;
-
-/// All that is wanted of datasets.
-pub(super) const DATASETS: &str = r#"
-local wanted = {
-    "type", "guid", "used", "available", "referenced", "quota", "volsize", "volblocksize", "origin",
-}
-for name in pairs(names) do
-    if zfs.exists(name) then
-        local fields = read(name, wanted)
-        for _, property in ipairs({ "compression", "dedup", "sync" }) do
-            local value, source = zfs.get_prop(name, property)
-            if source == name then
-                fields[#fields + 1] = property .. "=" .. value
-            end
-        end
-        read_notes(name, fields)
         lines[#lines + 1] = table.concat(fields, "\t")
     end
 end

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     fs::File,
     io::ErrorKind,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::FileTypeExt},
     path::Path,
     time::{Duration, Instant},
 };
@@ -25,6 +25,12 @@ const LINK_LIMIT: Duration = Duration::from_secs(30);
 const LINK_WAIT: Duration = Duration::from_millis(5);
 /// How long after the last time udev may be told again.
 const TELL_WAIT: Duration = Duration::from_secs(2);
+
+/// Whether a dataset has a device, and so is a zvol. A filesystem with zvols in it has a folder in the place of a link.
+pub(super) fn has_device(dataset: &str) -> bool {
+    let device = Path::new(LINKS).join(dataset).metadata();
+    device.is_ok_and(|device| device.file_type().is_block_device())
+}
 
 /// Waits for links. ZFS refuses to open a device while it is at work on its pools, and udev takes that for the end of the
 /// event (`ERESTARTSYS`, "Unknown error 512"): after an import of many zvols some have no link, and would never get one.
