@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
-    Error, Result, RowState,
+    Error, Result, RowState, change,
     selection::{clauses, numbers, page},
 };
 use crate::types::{
@@ -108,6 +108,13 @@ pub fn exported(view: &Connection, share_type: ShareType) -> Result<Vec<ShareRow
     query(view, rest, [share_type.word()])
 }
 
+/// The same of one volume.
+pub fn exported_of_volume(view: &Connection, volume: VolumeId) -> Result<Option<ShareRow>> {
+    let rest = "JOIN pool ON pool.id = volume.pool_id WHERE share.volume_id = ?1 AND share.state <> 'deleting' \
+                AND volume.state = 'ready' AND pool.state = 'ready'";
+    Ok(query(view, rest, [volume.0])?.pop())
+}
+
 /// Every row of a pool, by id.
 pub fn of_pool(view: &Connection, pool: PoolId) -> Result<Vec<ShareRow>> {
     query(view, "WHERE volume.pool_id = ?1 ORDER BY share.id", [pool.0])
@@ -132,7 +139,8 @@ pub fn insert(
     properties: &ShareProperties,
     now: Epoch,
 ) -> Result<ShareId> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO share (volume_id, state, name, share_type, read_only, allowed_hosts, snapshots_visible, \
          time_created, time_updated) VALUES (?1, 'creating', ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
         params![
@@ -150,13 +158,13 @@ pub fn insert(
 
 /// Moves a row on (or back) in its life.
 pub fn set_state(transaction: &Transaction<'_>, id: ShareId, state: RowState) -> Result<()> {
-    transaction.execute("UPDATE share SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
+    change(transaction, "UPDATE share SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
     Ok(())
 }
 
 /// The share of a volume that was to go, but stays.
 pub fn revive(transaction: &Transaction<'_>, volume: VolumeId) -> Result<()> {
-    transaction.execute("UPDATE share SET state = 'ready' WHERE volume_id = ?1 AND state = 'deleting'", [volume.0])?;
+    change(transaction, "UPDATE share SET state = 'ready' WHERE volume_id = ?1 AND state = 'deleting'", [volume.0])?;
     Ok(())
 }
 
@@ -167,7 +175,8 @@ pub fn set_properties(
     name: &str,
     properties: &ShareProperties,
 ) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE share SET name = ?2, share_type = ?3, read_only = ?4, allowed_hosts = ?5, snapshots_visible = ?6 \
          WHERE id = ?1",
         params![
@@ -184,19 +193,20 @@ pub fn set_properties(
 
 /// A client changed the share now.
 pub fn touch(transaction: &Transaction<'_>, id: ShareId, now: Epoch) -> Result<()> {
-    transaction.execute("UPDATE share SET time_updated = ?2 WHERE id = ?1", params![id.0, now.0])?;
+    change(transaction, "UPDATE share SET time_updated = ?2 WHERE id = ?1", params![id.0, now.0])?;
     Ok(())
 }
 
 /// The share is gone.
 pub fn delete(transaction: &Transaction<'_>, id: ShareId) -> Result<()> {
-    transaction.execute("DELETE FROM share WHERE id = ?1", [id.0])?;
+    change(transaction, "DELETE FROM share WHERE id = ?1", [id.0])?;
     Ok(())
 }
 
 /// Puts a row back as it was, with its id.
 pub fn restore(transaction: &Transaction<'_>, row: &ShareRow) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO share (id, volume_id, state, name, share_type, read_only, allowed_hosts, snapshots_visible, \
          time_created, time_updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![

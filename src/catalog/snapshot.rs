@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
-    Error, Result, RowState,
+    Error, Result, RowState, change,
     selection::{clauses, page},
 };
 use crate::types::{
@@ -152,6 +152,14 @@ pub fn of_volume(view: &Connection, volume: VolumeId) -> Result<Vec<SnapshotRow>
     query(view, "WHERE snapshot.volume_id = ?1 ORDER BY snapshot.id", [volume.0])
 }
 
+/// Those of a volume that are there, and when they were made, the oldest first.
+pub fn versions(view: &Connection, volume: VolumeId) -> Result<Vec<(SnapshotId, Epoch)>> {
+    let mut statement = view
+        .prepare_cached("SELECT id, time_created FROM snapshot WHERE volume_id = ?1 AND state = 'ready' ORDER BY id")?;
+    let rows = statement.query_map([volume.0], |row| Ok((SnapshotId(row.get(0)?), Epoch(row.get(1)?))))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Rows of a pool that nobody may remove at `now`.
 pub fn locked_in_pool(view: &Connection, pool: PoolId, now: Epoch) -> Result<Vec<SnapshotRow>> {
     query(
@@ -193,13 +201,14 @@ pub fn set_ready(transaction: &Transaction<'_>, id: SnapshotId, guid: u64, creat
 
 /// Moves a row on (or back) in its life.
 pub fn set_state(transaction: &Transaction<'_>, id: SnapshotId, state: RowState) -> Result<()> {
-    transaction.execute("UPDATE snapshot SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
+    change(transaction, "UPDATE snapshot SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
     Ok(())
 }
 
 /// How long it is kept.
 pub fn set_retention(transaction: &Transaction<'_>, id: SnapshotId, retention: Retention, now: Epoch) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE snapshot SET expires = ?2, locked = ?3, time_updated = ?4 WHERE id = ?1",
         params![id.0, retention.expires.map(|time| time.0), retention.locked, now.0],
     )?;
@@ -208,13 +217,13 @@ pub fn set_retention(transaction: &Transaction<'_>, id: SnapshotId, retention: R
 
 /// It belongs to another volume now.
 pub fn set_volume(transaction: &Transaction<'_>, id: SnapshotId, volume: VolumeId) -> Result<()> {
-    transaction.execute("UPDATE snapshot SET volume_id = ?2 WHERE id = ?1", params![id.0, volume.0])?;
+    change(transaction, "UPDATE snapshot SET volume_id = ?2 WHERE id = ?1", params![id.0, volume.0])?;
     Ok(())
 }
 
 /// The snapshot is gone.
 pub fn delete(transaction: &Transaction<'_>, id: SnapshotId) -> Result<()> {
-    transaction.execute("DELETE FROM snapshot WHERE id = ?1", [id.0])?;
+    change(transaction, "DELETE FROM snapshot WHERE id = ?1", [id.0])?;
     Ok(())
 }
 
@@ -241,7 +250,8 @@ pub fn held_of_volume(view: &Connection, volume: VolumeId) -> Result<Vec<Snapsho
 
 /// Someone holds it.
 pub fn insert_hold(transaction: &Transaction<'_>, id: SnapshotId, hold: &Hold) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO hold (snapshot_id, reason, user, time_created) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
         params![id.0, hold.reason.as_str(), hold.user, hold.created.0],
     )?;
@@ -250,13 +260,14 @@ pub fn insert_hold(transaction: &Transaction<'_>, id: SnapshotId, hold: &Hold) -
 
 /// That hold is gone.
 pub fn delete_hold(transaction: &Transaction<'_>, id: SnapshotId, reason: &HoldReason) -> Result<()> {
-    transaction.execute("DELETE FROM hold WHERE snapshot_id = ?1 AND reason = ?2", params![id.0, reason.as_str()])?;
+    change(transaction, "DELETE FROM hold WHERE snapshot_id = ?1 AND reason = ?2", params![id.0, reason.as_str()])?;
     Ok(())
 }
 
 /// Puts a row back as it was, with its id; names of volume and pool are those of their own rows.
 pub fn restore(transaction: &Transaction<'_>, row: &SnapshotRow) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO snapshot (id, name, state, volume_id, guid, expires, locked, time_created, time_updated) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![

@@ -1,11 +1,13 @@
 //! Exports are derived: what is to be reached is rendered whole from the catalog, and the system is made so. Called
 //! after every change, at start, and by upkeep, which so brings back what somebody took away by hand.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
 
 use super::Engine;
 use crate::{
-    catalog::{self, RowState, share::ShareRow},
+    catalog::{self, share::ShareRow},
     error::Result,
     os::{Applied, nfs::NfsExport, samba::SmbShare},
     types::{VolumeId, names::DatasetName, network::Service, share::ShareType},
@@ -47,7 +49,7 @@ impl Engine {
     /// Makes the exports of one kind what the catalog says. One at a time: what is read last is applied last, and of
     /// many changes that wait here the first one applies all.
     pub(super) fn apply_exports(&self, kind: Export) -> Result<Applied> {
-        let _turn = self.exporting.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn(kind);
         Ok(match kind {
             Export::Nfs => self.exports.apply_nfs(&self.wanted_nfs()?, &self.listen_on(Service::Nfs)?)?,
             Export::Smb => self.exports.apply_smb(&self.wanted_smb()?, &self.listen_on(Service::Smb)?)?,
@@ -65,7 +67,7 @@ impl Engine {
 
     /// Shows a volume to the hosts that it has just been mapped to, without looking at what else is mapped.
     pub(super) fn apply_mapping(&self, volume: VolumeId) -> Result<()> {
-        let _turn = self.exporting.0[Export::Iscsi as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn(Export::Iscsi);
         if let Some(wanted) = self.wanted_iscsi()? {
             self.exports.apply_unit(&wanted, volume)?;
         }
@@ -110,19 +112,33 @@ impl Engine {
         }
     }
 
-    /// Shows the snapshots of these volumes as previous versions in SMB shares, and no others, right after some came or
-    /// began to go. The rows count by themselves: what fails here is upkeep's to try again.
+    /// Shows the snapshots of these volumes as previous versions in their SMB shares, and no others, right after some came
+    /// or began to go; what it costs does not grow with what else is shared. The rows count by themselves: what fails here
+    /// is upkeep's to try again.
     pub(super) fn apply_versions(&self, volumes: &[VolumeId]) {
-        let any_smb = self.catalog.read(|view| {
-            volumes.iter().try_fold(false, |found, volume| -> Result<bool> {
-                let share = catalog::share::of_volume(view, *volume)?;
-                Ok(found || share.is_some_and(|row| row.properties.share_type == ShareType::Smb))
-            })
-        });
-        match any_smb.and_then(|wanted| if wanted { self.apply_exports(Export::Smb).map(drop) } else { Ok(()) }) {
-            Ok(()) => {}
-            Err(error) => tracing::warn!(?volumes, %error, "previous versions could not be brought up to date"),
+        let shares = |view: &Connection| -> Result<Vec<ShareRow>> {
+            let rows = volumes.iter().map(|volume| catalog::share::exported_of_volume(view, *volume));
+            let rows = rows.filter_map(catalog::Result::transpose).collect::<catalog::Result<Vec<_>>>()?;
+            Ok(rows.into_iter().filter(|row| row.properties.share_type == ShareType::Smb).collect())
+        };
+        let apply = || -> Result<()> {
+            // Most volumes have none, and wait for nobody's turn.
+            if self.catalog.read(shares)?.is_empty() {
+                return Ok(());
+            }
+            let _turn = self.turn(Export::Smb);
+            let wanted = self
+                .catalog
+                .read(|view| shares(view)?.into_iter().map(|row| smb_share(view, row)).collect::<Result<Vec<_>>>())?;
+            wanted.iter().try_for_each(|share| Ok(self.exports.apply_versions(share)?))
+        };
+        if let Err(error) = apply() {
+            tracing::warn!(?volumes, %error, "previous versions could not be brought up to date");
         }
+    }
+
+    fn turn(&self, kind: Export) -> MutexGuard<'_, ()> {
+        self.exporting.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wanted_nfs(&self) -> Result<Vec<NfsExport>> {
@@ -139,17 +155,18 @@ impl Engine {
     fn wanted_smb(&self) -> Result<Vec<SmbShare>> {
         self.catalog.read(|view| {
             let rows = catalog::share::exported(view, ShareType::Smb)?;
-            let share = |row: ShareRow| -> Result<SmbShare> {
-                let snapshots = catalog::snapshot::of_volume(view, row.volume)?;
-                let ready = snapshots.iter().filter(|snapshot| snapshot.state == RowState::Ready);
-                Ok(SmbShare {
-                    path: DatasetName::filesystem(row.pool, row.volume).mountpoint(),
-                    name: row.name,
-                    read_only: row.properties.read_only,
-                    versions: ready.map(|snapshot| (snapshot.created, format!("snap{}", snapshot.id))).collect(),
-                })
-            };
-            rows.into_iter().map(share).collect()
+            rows.into_iter().map(|row| smb_share(view, row)).collect()
         })
     }
+}
+
+/// An SMB share with the snapshots that are to be seen in it.
+fn smb_share(view: &Connection, row: ShareRow) -> Result<SmbShare> {
+    let versions = catalog::snapshot::versions(view, row.volume)?;
+    Ok(SmbShare {
+        path: DatasetName::filesystem(row.pool, row.volume).mountpoint(),
+        name: row.name,
+        read_only: row.properties.read_only,
+        versions: versions.into_iter().map(|(id, created)| (created, format!("snap{id}"))).collect(),
+    })
 }

@@ -1,6 +1,6 @@
 //! What clients reach over the network: NFS exports, SMB shares, iSCSI LUNs, and which interface offers what.
 //!
-//! Each call but one takes the whole wanted state of its kind, compares it with what is live, and applies the difference alone:
+//! Each call but those for one object takes the whole wanted state of its kind, compares it with what is live, and applies the difference alone:
 //! so it may be repeated at any time, and clients of what does not change notice nothing. What others configured is
 //! left alone.
 
@@ -20,6 +20,8 @@ pub trait Exports: Send + Sync {
     fn apply_nfs(&self, wanted: &[NfsExport], listen: &Listen) -> Result<Applied>;
     /// SMB shares, through Samba. Where it listens matters while there are any.
     fn apply_smb(&self, wanted: &[SmbShare], listen: &Listen) -> Result<Applied>;
+    /// Shows the snapshots of one SMB share as its previous versions, and no others, looking at no other share.
+    fn apply_versions(&self, share: &SmbShare) -> Result<()>;
     /// The iSCSI target with its LUNs and initiators, through LIO; `None` when nothing was ever mapped, so that no
     /// target is needed.
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied>;
@@ -68,6 +70,10 @@ impl Exports for LinuxExports {
 
     fn apply_smb(&self, wanted: &[SmbShare], listen: &Listen) -> Result<Applied> {
         self.samba.apply(wanted, listen)
+    }
+
+    fn apply_versions(&self, share: &SmbShare) -> Result<()> {
+        self.samba.apply_versions(share)
     }
 
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied> {

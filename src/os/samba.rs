@@ -146,6 +146,12 @@ impl Samba {
         Ok(applied)
     }
 
+    /// See [`super::Exports::apply_versions`]. A share that Samba does not have yet, or whose filesystem is not mounted,
+    /// gets its links from [`Samba::apply`].
+    pub fn apply_versions(&self, share: &SmbShare) -> Result<()> {
+        if Path::new(VERSIONS).join(&share.name).is_dir() { set_versions(share).map(drop) } else { Ok(()) }
+    }
+
     /// Samba reads the file as it would for itself; a file that it does not understand is never put in its place.
     fn check(&self, text: &str) -> Result<()> {
         let testparm = self.testparm.as_ref().ok_or_else(|| missing("testparm", "samba-common-bin"))?;

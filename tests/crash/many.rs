@@ -61,10 +61,14 @@ fn five_hundred_shares_and_luns_come_back_in_one_pass() {
         let times: Vec<usize> = after.iter().zip(before).map(|(after, before)| after - before).collect();
         assert_eq!(times, [1; 4], "{EFFECTS:?}, reboot: {reboot}");
     }
-    // One snapshot of a hundred of them is one application, too.
-    let before = counts(&appliance)[1];
-    let volumes: Vec<i64> = (0..100).map(|at| 1 + 2 * at).collect();
-    appliance.snap("all", &volumes);
-    assert_eq!(counts(&appliance)[1], before + 1);
+    // A snapshot touches the SMB shares of its own volumes alone: fifty of these, or one.
+    let touched = || [counts(&appliance)[1], appliance.fake.count("apply_versions")];
+    // Every second volume is a filesystem, and of these every second is shared by SMB.
+    let all: Vec<i64> = (0..100).map(|at| 1 + 2 * at).collect();
+    for (name, volumes, many) in [("by NFS", &all[..1], 0), ("by SMB", &all[1..2], 1), ("all", &all[..], 50)] {
+        let [whole, single] = touched();
+        appliance.snap(name, volumes);
+        assert_eq!(touched(), [whole, single + many], "{name}");
+    }
     assert_eq!(appliance.engine().share_of_volume(VolumeId(1)).unwrap().volume, VolumeId(1));
 }

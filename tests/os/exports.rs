@@ -1,6 +1,9 @@
 //! NFS exports and SMB shares.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use vsnap::{
     os::{Applied, listen::Listen, nfs::NfsExport, samba::SmbShare},
@@ -158,6 +161,24 @@ fn check_shared(system: &System, expected: &[&str]) {
     assert_eq!(ours, expected);
 }
 
+/// The previous versions of a share, on the real system: names of links, and of the snapshots that they lead to.
+#[track_caller]
+fn check_versions(system: &System, number: i64, expected: &[(&str, &str)]) {
+    if !system.is_real() {
+        return;
+    }
+    let mut found: Vec<(String, PathBuf)> = std::fs::read_dir(format!("/vsnap/.versions/contract{number}"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read_link(entry.path()).unwrap()))
+        .collect();
+    found.sort();
+    let snapshots = format!("{}/.zfs/snapshot", filesystem(number).mountpoint());
+    let expected: Vec<(String, PathBuf)> =
+        expected.iter().map(|(link, name)| ((*link).to_owned(), Path::new(&snapshots).join(name))).collect();
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn smb_shares_are_what_is_wanted_and_no_others() {
     alone(|system| {
@@ -176,10 +197,17 @@ fn smb_shares_are_what_is_wanted_and_no_others() {
             changes_once(|| apply(&[share(1, &[]), share(3, &[]), share(99, &[])]));
             check_shared(system, &["[contract1]", "[contract3]"]);
             changes_once(|| apply(&[share(1, &[]), share(3, &[(1_800_000_000, "snap7")])]));
+            check_versions(system, 3, &[("@GMT-2027.01.15-08.00.00", "snap7")]);
+            // Those of one share alone; of one that is not there yet it is too early.
+            let two = share(3, &[(1_800_000_000, "snap7"), (1_800_000_060, "snap8")]);
+            system.exports.apply_versions(&two).unwrap();
+            check_versions(system, 3, &[("@GMT-2027.01.15-08.00.00", "snap7"), ("@GMT-2027.01.15-08.01.00", "snap8")]);
+            assert_eq!(apply(&[share(1, &[]), two]).unwrap(), Applied::default(), "that was all there was to do");
+            system.exports.apply_versions(&share(3, &[(1_800_000_060, "snap8")])).unwrap();
+            check_versions(system, 3, &[("@GMT-2027.01.15-08.01.00", "snap8")]);
+            system.exports.apply_versions(&share(5, &[(1_800_000_000, "snap9")])).unwrap();
             if system.is_real() {
-                let link = std::fs::read_link("/vsnap/.versions/contract3/@GMT-2027.01.15-08.00.00").unwrap();
-                let snapshot = format!("{}/.zfs/snapshot/snap7", filesystem(3).mountpoint());
-                assert_eq!(link, std::path::Path::new(&snapshot));
+                assert!(!std::path::Path::new("/vsnap/.versions/contract5").exists());
             }
             changes_once(|| apply(&[SmbShare { read_only: true, ..share(3, &[]) }]));
             check_shared(system, &["[contract3]"]);

@@ -71,6 +71,15 @@ impl Exports for FakeOs {
         })
     }
 
+    fn apply_versions(&self, share: &SmbShare) -> Result<()> {
+        self.effect("apply_versions", |world| {
+            if let Some(live) = world.exports.smb.iter_mut().find(|live| live.name == share.name) {
+                live.versions.clone_from(&share.versions);
+            }
+            Ok(())
+        })
+    }
+
     fn apply_iscsi(&self, wanted: Option<&ScsiTarget>) -> Result<Applied> {
         self.effect("apply_iscsi", |world| {
             let wanted = wanted.map(|target| reachable(world, target)).transpose()?;
