@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
-    Error, Result, RowState,
+    Error, Result, RowState, change,
     selection::{clauses, numbers, page},
 };
 use crate::types::{
@@ -178,7 +178,8 @@ pub fn insert(
     chap: Option<&ChapRow>,
     now: Epoch,
 ) -> Result<HostId> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO host (name, state, time_created, time_updated) VALUES (?1, 'creating', ?2, ?2)",
         params![name.as_str(), now.0],
     )?;
@@ -195,7 +196,8 @@ pub fn set_properties(
     iqns: &[Iqn],
     chap: Option<&ChapRow>,
 ) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE host SET name = ?2, chap_key = ?3, chap_user = ?4, chap_mutual_user = ?5 WHERE id = ?1",
         params![
             id.0,
@@ -205,7 +207,7 @@ pub fn set_properties(
             chap.and_then(|chap| chap.users.mutual_user.as_ref()).map(ChapUser::as_str)
         ],
     )?;
-    transaction.execute("DELETE FROM host_iqn WHERE host_id = ?1", [id.0])?;
+    change(transaction, "DELETE FROM host_iqn WHERE host_id = ?1", [id.0])?;
     let mut statement = transaction.prepare_cached("INSERT INTO host_iqn (iqn, host_id, place) VALUES (?1, ?2, ?3)")?;
     for (place, iqn) in iqns.iter().enumerate() {
         statement.execute(params![iqn.as_str(), id.0, i64::try_from(place).unwrap_or(i64::MAX)])?;
@@ -215,19 +217,19 @@ pub fn set_properties(
 
 /// Moves a row on in its life.
 pub fn set_state(transaction: &Transaction<'_>, id: HostId, state: RowState) -> Result<()> {
-    transaction.execute("UPDATE host SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
+    change(transaction, "UPDATE host SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
     Ok(())
 }
 
 /// A client changed it.
 pub fn touch(transaction: &Transaction<'_>, id: HostId, now: Epoch) -> Result<()> {
-    transaction.execute("UPDATE host SET time_updated = ?2 WHERE id = ?1", params![id.0, now.0])?;
+    change(transaction, "UPDATE host SET time_updated = ?2 WHERE id = ?1", params![id.0, now.0])?;
     Ok(())
 }
 
 /// The host is gone, and its mappings with it.
 pub fn delete(transaction: &Transaction<'_>, id: HostId) -> Result<()> {
-    transaction.execute("DELETE FROM host WHERE id = ?1", [id.0])?;
+    change(transaction, "DELETE FROM host WHERE id = ?1", [id.0])?;
     Ok(())
 }
 
@@ -278,7 +280,8 @@ pub fn mapping(view: &Connection, host: HostId, volume: VolumeId) -> Result<Opti
 
 /// A new mapping in state `creating`.
 pub fn insert_mapping(transaction: &Transaction<'_>, host: HostId, volume: VolumeId, lun: u16) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO mapping (host_id, volume_id, lun, state) VALUES (?1, ?2, ?3, 'creating')",
         params![host.0, volume.0, lun],
     )?;
@@ -287,7 +290,8 @@ pub fn insert_mapping(transaction: &Transaction<'_>, host: HostId, volume: Volum
 
 /// Moves a mapping on in its life.
 pub fn set_mapping_state(transaction: &Transaction<'_>, host: HostId, volume: VolumeId, state: RowState) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE mapping SET state = ?3 WHERE host_id = ?1 AND volume_id = ?2",
         params![host.0, volume.0, state.word()],
     )?;
@@ -296,7 +300,7 @@ pub fn set_mapping_state(transaction: &Transaction<'_>, host: HostId, volume: Vo
 
 /// The mapping is gone.
 pub fn delete_mapping(transaction: &Transaction<'_>, host: HostId, volume: VolumeId) -> Result<()> {
-    transaction.execute("DELETE FROM mapping WHERE host_id = ?1 AND volume_id = ?2", [host.0, volume.0])?;
+    change(transaction, "DELETE FROM mapping WHERE host_id = ?1 AND volume_id = ?2", [host.0, volume.0])?;
     Ok(())
 }
 

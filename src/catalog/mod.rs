@@ -25,7 +25,7 @@ use std::{
 
 pub use state::RowState;
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, Params, Transaction, TransactionBehavior, config::DbConfig};
 
 mod schema {
     refinery::embed_migrations!("migrations");
@@ -128,6 +128,11 @@ fn connect(path: &Path) -> Result<Connection> {
     // Else SQLite plans a statement anew each time that another value is bound to it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
+}
+
+/// Runs a statement that stays prepared, and tells how many rows it changed.
+fn change(transaction: &Transaction<'_>, statement: &str, values: impl Params) -> rusqlite::Result<usize> {
+    transaction.prepare_cached(statement)?.execute(values)
 }
 
 /// A panic while the lock was held rolled its transaction back, so the connection is sound.

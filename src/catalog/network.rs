@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{Error, Result};
+use super::{Error, Result, change};
 use crate::types::{Epoch, network::Services};
 
 /// An interface that does not offer everything.
@@ -32,10 +32,11 @@ pub fn all(view: &Connection) -> Result<Vec<NetworkRow>> {
 /// Sets what an interface offers.
 pub fn set(transaction: &Transaction<'_>, id: &str, name: &str, services: &Services, now: Epoch) -> Result<()> {
     if services.is_all() {
-        transaction.execute("DELETE FROM network WHERE id = ?1", [id])?;
+        change(transaction, "DELETE FROM network WHERE id = ?1", [id])?;
         return Ok(());
     }
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO network (id, name, services, time_updated) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (id) DO UPDATE SET name = ?2, services = ?3, time_updated = ?4",
         params![id, name, services.words().join(","), now.0],
@@ -45,6 +46,6 @@ pub fn set(transaction: &Transaction<'_>, id: &str, name: &str, services: &Servi
 
 /// Notes under which name an interface is there now.
 pub fn set_name(transaction: &Transaction<'_>, id: &str, name: &str) -> Result<()> {
-    transaction.execute("UPDATE network SET name = ?2 WHERE id = ?1", [id, name])?;
+    change(transaction, "UPDATE network SET name = ?2 WHERE id = ?1", [id, name])?;
     Ok(())
 }

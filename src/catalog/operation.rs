@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{Error, Result};
+use super::{Error, Result, change};
 use crate::types::{
     Epoch,
     operation::{OperationFilter, OperationReport, OperationState},
@@ -34,7 +34,8 @@ pub struct NewOperation<'a> {
 
 /// Begins an operation.
 pub fn insert(transaction: &Transaction<'_>, new: NewOperation<'_>, now: Epoch) -> Result<i64> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO operation (verb, subject, parameters, user, request_id, state, time_started) \
          VALUES (?1, ?2, ?3, ?4, ?5, 'running', ?6)",
         params![new.verb, new.subject, new.parameters, new.user, new.request_id, now.0],
@@ -45,7 +46,8 @@ pub fn insert(transaction: &Transaction<'_>, new: NewOperation<'_>, now: Epoch) 
 /// Ends an operation, with a message when it failed.
 pub fn end(transaction: &Transaction<'_>, id: i64, failure: Option<&str>, now: Epoch) -> Result<()> {
     let state = if failure.is_some() { "failed" } else { "done" };
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE operation SET state = ?2, message = ?3, time_ended = ?4 WHERE id = ?1",
         params![id, state, failure, now.0],
     )?;
@@ -55,7 +57,7 @@ pub fn end(transaction: &Transaction<'_>, id: i64, failure: Option<&str>, now: E
 /// Operations that have not ended, the youngest first: one that was begun by another ends before it.
 pub fn unfinished(view: &Connection) -> Result<Vec<OperationRow>> {
     let mut statement =
-        view.prepare("SELECT id, parameters FROM operation WHERE state = 'running' ORDER BY id DESC")?;
+        view.prepare_cached("SELECT id, parameters FROM operation WHERE state = 'running' ORDER BY id DESC")?;
     let rows = statement.query_map([], |row| Ok(OperationRow { id: row.get(0)?, parameters: row.get(1)? }))?;
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
 }
@@ -91,5 +93,5 @@ pub fn select(view: &Connection, filter: &OperationFilter) -> Result<Vec<Operati
 
 /// Removes operations that ended before `before`, so that the journal doesn't grow for ever.
 pub fn prune(transaction: &Transaction<'_>, before: Epoch) -> Result<usize> {
-    Ok(transaction.execute("DELETE FROM operation WHERE state <> 'running' AND time_ended < ?1", [before.0])?)
+    Ok(change(transaction, "DELETE FROM operation WHERE state <> 'running' AND time_ended < ?1", [before.0])?)
 }

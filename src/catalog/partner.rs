@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{
-    Error, Result, RowState,
+    Error, Result, RowState, change,
     selection::{clauses, page},
 };
 use crate::types::{
@@ -107,7 +107,8 @@ pub fn all(view: &Connection) -> Result<Vec<PartnerRow>> {
 /// Puts a row in, or in the place of the one that is there.
 pub fn put(transaction: &Transaction<'_>, row: &PartnerRow) -> Result<()> {
     let host_keys: Vec<&str> = row.host_keys.iter().map(PublicKey::as_str).collect();
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO partner (id, state, address, api_port, ssh_port, public_key, host_keys, rate_limit, time_created, \
          time_updated, addresses) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO UPDATE SET \
          state = ?2, address = ?3, api_port = ?4, ssh_port = ?5, public_key = ?6, host_keys = ?7, rate_limit = ?8, \
@@ -132,19 +133,19 @@ pub fn put(transaction: &Transaction<'_>, row: &PartnerRow) -> Result<()> {
 /// Where a partner takes data, as it has just told.
 pub fn set_addresses(transaction: &Transaction<'_>, id: &SystemId, addresses: &[IpAddr]) -> Result<()> {
     let text = addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
-    transaction.execute("UPDATE partner SET addresses = ?2 WHERE id = ?1", params![id.as_str(), text])?;
+    change(transaction, "UPDATE partner SET addresses = ?2 WHERE id = ?1", params![id.as_str(), text])?;
     Ok(())
 }
 
 /// Moves a row on (or back) in its life.
 pub fn set_state(transaction: &Transaction<'_>, id: &SystemId, state: RowState) -> Result<()> {
-    transaction.execute("UPDATE partner SET state = ?2 WHERE id = ?1", params![id.as_str(), state.word()])?;
+    change(transaction, "UPDATE partner SET state = ?2 WHERE id = ?1", params![id.as_str(), state.word()])?;
     Ok(())
 }
 
 /// The partner is gone.
 pub fn delete(transaction: &Transaction<'_>, id: &SystemId) -> Result<()> {
-    transaction.execute("DELETE FROM partner WHERE id = ?1", [id.as_str()])?;
+    change(transaction, "DELETE FROM partner WHERE id = ?1", [id.as_str()])?;
     Ok(())
 }
 
@@ -168,7 +169,7 @@ pub fn preferences(view: &Connection) -> Result<ReplicationPreferences> {
 
 /// Keeps them.
 pub fn set_preferences(transaction: &Transaction<'_>, preferences: &ReplicationPreferences) -> Result<()> {
-    transaction.execute("DELETE FROM preference WHERE name = ?1", [RATE_LIMIT])?;
+    change(transaction, "DELETE FROM preference WHERE name = ?1", [RATE_LIMIT])?;
     let values = [
         (RATE_LIMIT, preferences.rate_limit),
         (PARALLEL_SESSIONS, Some(preferences.parallel_sessions)),
@@ -176,7 +177,8 @@ pub fn set_preferences(transaction: &Transaction<'_>, preferences: &ReplicationP
     ];
     for (name, value) in values {
         if let Some(value) = value {
-            transaction.execute(
+            change(
+                transaction,
                 "INSERT INTO preference (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2",
                 params![name, value.cast_signed()],
             )?;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{Error, Result, RowState};
+use super::{Error, Result, RowState, change};
 use crate::types::{
     Epoch, Name, PoolId,
     pool::{PoolOptions, PoolType},
@@ -100,7 +100,8 @@ pub fn insert(
     options: PoolOptions,
     now: Epoch,
 ) -> Result<PoolId> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO pool (name, state, pool_type, compression, deduplication, syncwrite, disks, time_created, \
          time_updated) VALUES (?1, 'creating', ?2, ?3, ?4, ?5, '[]', ?6, ?6)",
         params![name.as_str(), pool_type.word(), options.compression, options.deduplication, options.syncwrite, now.0],
@@ -110,25 +111,26 @@ pub fn insert(
 
 /// The pool is there, with this guid.
 pub fn set_ready(transaction: &Transaction<'_>, id: PoolId, guid: u64) -> Result<()> {
-    transaction.execute("UPDATE pool SET state = 'ready', guid = ?2 WHERE id = ?1", params![id.0, guid.to_string()])?;
+    change(transaction, "UPDATE pool SET state = 'ready', guid = ?2 WHERE id = ?1", params![id.0, guid.to_string()])?;
     Ok(())
 }
 
 /// Moves a row on (or back) in its life.
 pub fn set_state(transaction: &Transaction<'_>, id: PoolId, state: RowState) -> Result<()> {
-    transaction.execute("UPDATE pool SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
+    change(transaction, "UPDATE pool SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
     Ok(())
 }
 
 /// Disks as last seen.
 pub fn set_disks(transaction: &Transaction<'_>, id: PoolId, disks: &DiskGroups) -> Result<()> {
-    transaction.execute("UPDATE pool SET disks = ?2 WHERE id = ?1", params![id.0, groups_text(disks)?])?;
+    change(transaction, "UPDATE pool SET disks = ?2 WHERE id = ?1", params![id.0, groups_text(disks)?])?;
     Ok(())
 }
 
 /// Name and options, changed by a client.
 pub fn set_properties(transaction: &Transaction<'_>, id: PoolId, name: &Name, options: PoolOptions) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE pool SET name = ?2, compression = ?3, deduplication = ?4, syncwrite = ?5 WHERE id = ?1",
         params![id.0, name.as_str(), options.compression, options.deduplication, options.syncwrite],
     )?;
@@ -137,19 +139,20 @@ pub fn set_properties(transaction: &Transaction<'_>, id: PoolId, name: &Name, op
 
 /// A client changed the pool now.
 pub fn touch(transaction: &Transaction<'_>, id: PoolId, now: Epoch) -> Result<()> {
-    transaction.execute("UPDATE pool SET time_updated = ?2 WHERE id = ?1", params![id.0, now.0])?;
+    change(transaction, "UPDATE pool SET time_updated = ?2 WHERE id = ?1", params![id.0, now.0])?;
     Ok(())
 }
 
 /// The pool is gone.
 pub fn delete(transaction: &Transaction<'_>, id: PoolId) -> Result<()> {
-    transaction.execute("DELETE FROM pool WHERE id = ?1", [id.0])?;
+    change(transaction, "DELETE FROM pool WHERE id = ?1", [id.0])?;
     Ok(())
 }
 
 /// Puts a row back as it was, with its id.
 pub fn restore(transaction: &Transaction<'_>, row: &PoolRow) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO pool (id, name, state, guid, pool_type, compression, deduplication, syncwrite, disks, time_created, \
          time_updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
-    Error, Result, RowState,
+    Error, Result, RowState, change,
     selection::{clauses, page},
 };
 use crate::types::{
@@ -155,7 +155,8 @@ pub fn of_partner(view: &Connection, partner: &SystemId) -> Result<Vec<Relations
 
 /// A new row in state `creating`.
 pub fn insert(transaction: &Transaction<'_>, new: &NewRelationship<'_>, now: Epoch) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO relationship (id, state, role, partner_id, volume_id, remote_pool_id, remote_volume_id, \
          remote_name, time_created, time_updated) VALUES (?1, 'creating', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
         params![
@@ -179,7 +180,8 @@ pub fn set_ready(
     (pool, volume): (PoolId, VolumeId),
     name: &Name,
 ) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE relationship SET state = 'ready', remote_pool_id = ?2, remote_volume_id = ?3, remote_name = ?4 \
          WHERE id = ?1",
         params![id.as_str(), pool.0, volume.0, name.as_str()],
@@ -189,7 +191,7 @@ pub fn set_ready(
 
 /// Moves a row on (or back) in its life.
 pub fn set_state(transaction: &Transaction<'_>, id: &RelationshipId, state: RowState) -> Result<()> {
-    transaction.execute("UPDATE relationship SET state = ?2 WHERE id = ?1", params![id.as_str(), state.word()])?;
+    change(transaction, "UPDATE relationship SET state = ?2 WHERE id = ?1", params![id.as_str(), state.word()])?;
     Ok(())
 }
 
@@ -201,7 +203,8 @@ pub fn set_last(
     snapshot: Option<SnapshotId>,
 ) -> Result<()> {
     let success = snapshot.filter(|_| status == SessionStatus::Completed);
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE relationship SET last_status = ?2, last_attempt = coalesce(?3, last_attempt), \
          last_success = coalesce(?4, last_success) WHERE id = ?1",
         params![id.as_str(), status.word(), snapshot.map(|snapshot| snapshot.0), success.map(|snapshot| snapshot.0)],
@@ -211,7 +214,7 @@ pub fn set_last(
 
 /// The relationship is gone.
 pub fn delete(transaction: &Transaction<'_>, id: &RelationshipId) -> Result<()> {
-    transaction.execute("DELETE FROM relationship WHERE id = ?1", [id.as_str()])?;
+    change(transaction, "DELETE FROM relationship WHERE id = ?1", [id.as_str()])?;
     Ok(())
 }
 
@@ -242,7 +245,8 @@ pub fn insert_delivery(
     guid: u64,
     snapshot: SnapshotId,
 ) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO delivery (relationship_id, guid, snapshot_id) VALUES (?1, ?2, ?3)",
         params![id.as_str(), guid.to_string(), snapshot.0],
     )?;
@@ -251,7 +255,8 @@ pub fn insert_delivery(
 
 /// It has arrived, or never will.
 pub fn delete_delivery(transaction: &Transaction<'_>, id: &RelationshipId, guid: u64) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "DELETE FROM delivery WHERE relationship_id = ?1 AND guid = ?2",
         params![id.as_str(), guid.to_string()],
     )?;

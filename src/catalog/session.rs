@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
-    Error, Result,
+    Error, Result, change,
     selection::{clauses, page},
 };
 use crate::types::{
@@ -105,7 +105,8 @@ pub fn insert(
     remote_name: Option<&Name>,
     now: Epoch,
 ) -> Result<SessionId> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO session (relationship_id, local_snapshot, local_name, local_guid, remote_name, status, \
          time_queued) VALUES (?1, ?2, ?3, ?4, ?5, 'PENDING', ?6)",
         params![
@@ -123,7 +124,8 @@ pub fn insert(
 /// Writes a session down as it is now; what it is for does not change.
 pub fn update(transaction: &Transaction<'_>, row: &SessionRow) -> Result<()> {
     let session = &row.session;
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE session SET remote_snapshot = ?2, remote_name = ?3, address = ?4, sent = ?5, status = ?6, \
          time_started = ?7, time_ended = ?8, message = ?9 WHERE id = ?1",
         params![
@@ -143,7 +145,8 @@ pub fn update(transaction: &Transaction<'_>, row: &SessionRow) -> Result<()> {
 
 /// Forgets the oldest sessions that are over, so that `keep` are left of those.
 pub fn prune(transaction: &Transaction<'_>, keep: u64) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "DELETE FROM session WHERE id IN (SELECT id FROM session WHERE status IN ('COMPLETED', 'FAILED') \
          ORDER BY id DESC LIMIT -1 OFFSET ?1)",
         [keep.cast_signed()],

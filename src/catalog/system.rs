@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::{Error, Result};
+use super::{Error, Result, change};
 use crate::types::{Epoch, SystemId, system::InitStatus};
 
 /// The appliance as the catalog knows it.
@@ -21,9 +21,8 @@ pub struct SystemRow {
 /// The row, when it has been made.
 pub fn find(view: &Connection) -> Result<Option<SystemRow>> {
     let columns = view
-        .query_row("SELECT id, init_status, init_message, multipool FROM system", [], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
-        })
+        .prepare_cached("SELECT id, init_status, init_message, multipool FROM system")?
+        .query_row([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
     let Some((id, status, init_message, multipool)) = columns else { return Ok(None) };
     Ok(Some(SystemRow {
@@ -36,7 +35,8 @@ pub fn find(view: &Connection) -> Result<Option<SystemRow>> {
 
 /// Makes the row.
 pub fn insert(transaction: &Transaction<'_>, id: &SystemId, now: Epoch) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO system (one, id, init_status, multipool, time_created) VALUES (1, ?1, ?2, 0, ?3)",
         params![id.as_str(), InitStatus::NotInitialized.word(), now.0],
     )?;
@@ -45,13 +45,14 @@ pub fn insert(transaction: &Transaction<'_>, id: &SystemId, now: Epoch) -> Resul
 
 /// Gives the appliance another identity: that of the pools from which the catalog is rebuilt.
 pub fn set_id(transaction: &Transaction<'_>, id: &SystemId) -> Result<()> {
-    transaction.execute("UPDATE system SET id = ?1", [id.as_str()])?;
+    change(transaction, "UPDATE system SET id = ?1", [id.as_str()])?;
     Ok(())
 }
 
 /// Makes ids go on `gap` after the highest: after a rebuild nobody knows which ones were given to what is gone.
 pub fn leave_gap(transaction: &Transaction<'_>, gap: i64) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name IN ('pool', 'volume', 'snapshot', 'share')",
         [gap],
     )?;
@@ -60,12 +61,12 @@ pub fn leave_gap(transaction: &Transaction<'_>, gap: i64) -> Result<()> {
 
 /// Sets how far `init` has come.
 pub fn set_init(transaction: &Transaction<'_>, status: InitStatus, message: Option<&str>) -> Result<()> {
-    transaction.execute("UPDATE system SET init_status = ?1, init_message = ?2", params![status.word(), message])?;
+    change(transaction, "UPDATE system SET init_status = ?1, init_message = ?2", params![status.word(), message])?;
     Ok(())
 }
 
 /// Sets whether more than one pool is allowed.
 pub fn set_multipool(transaction: &Transaction<'_>, multipool: bool) -> Result<()> {
-    transaction.execute("UPDATE system SET multipool = ?1", params![multipool])?;
+    change(transaction, "UPDATE system SET multipool = ?1", params![multipool])?;
     Ok(())
 }

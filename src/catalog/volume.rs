@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
-    Error, Result, RowState,
+    Error, Result, RowState, change,
     selection::{clauses, page},
 };
 use crate::types::{
@@ -183,7 +183,8 @@ fn signed(bytes: Option<u64>) -> Option<i64> {
 
 /// A new row in state `creating`.
 pub fn insert(transaction: &Transaction<'_>, new: &NewVolume<'_>, now: Epoch) -> Result<VolumeId> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO volume (name, state, pool_id, volume_type, serial, parent_id, parent_path, snapshot_id, \
          size_total, size_block, compression, deduplication, syncwrite, time_created, time_updated) \
          VALUES (?1, 'creating', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
@@ -208,7 +209,8 @@ pub fn insert(transaction: &Transaction<'_>, new: &NewVolume<'_>, now: Epoch) ->
 
 /// The volume is there, with this guid and size.
 pub fn set_ready(transaction: &Transaction<'_>, id: VolumeId, guid: Option<u64>, size: Option<u64>) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE volume SET state = 'ready', guid = ?2, size_total = ?3 WHERE id = ?1",
         params![id.0, guid.map(|guid| guid.to_string()), signed(size)],
     )?;
@@ -217,13 +219,13 @@ pub fn set_ready(transaction: &Transaction<'_>, id: VolumeId, guid: Option<u64>,
 
 /// Moves a row on (or back) in its life.
 pub fn set_state(transaction: &Transaction<'_>, id: VolumeId, state: RowState) -> Result<()> {
-    transaction.execute("UPDATE volume SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
+    change(transaction, "UPDATE volume SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
     Ok(())
 }
 
 /// Its size or limit, as it came with a stream.
 pub fn set_size(transaction: &Transaction<'_>, id: VolumeId, size: Option<u64>) -> Result<()> {
-    transaction.execute("UPDATE volume SET size_total = ?2 WHERE id = ?1", params![id.0, signed(size)])?;
+    change(transaction, "UPDATE volume SET size_total = ?2 WHERE id = ?1", params![id.0, signed(size)])?;
     Ok(())
 }
 
@@ -235,7 +237,8 @@ pub fn set_properties(
     size: Option<u64>,
     options: VolumeOptions,
 ) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "UPDATE volume SET name = ?2, size_total = ?3, compression = ?4, deduplication = ?5, syncwrite = ?6 \
          WHERE id = ?1",
         params![id.0, name.as_str(), signed(size), options.compression, options.deduplication, options.syncwrite],
@@ -245,26 +248,30 @@ pub fn set_properties(
 
 /// What a volume is a clone of, now.
 pub fn set_origin(transaction: &Transaction<'_>, id: VolumeId, origin: Option<SnapshotId>) -> Result<()> {
-    transaction
-        .execute("UPDATE volume SET snapshot_id = ?2 WHERE id = ?1", params![id.0, origin.map(|origin| origin.0)])?;
+    change(
+        transaction,
+        "UPDATE volume SET snapshot_id = ?2 WHERE id = ?1",
+        params![id.0, origin.map(|origin| origin.0)],
+    )?;
     Ok(())
 }
 
 /// A client changed the volume now.
 pub fn touch(transaction: &Transaction<'_>, id: VolumeId, now: Epoch) -> Result<()> {
-    transaction.execute("UPDATE volume SET time_updated = ?2 WHERE id = ?1", params![id.0, now.0])?;
+    change(transaction, "UPDATE volume SET time_updated = ?2 WHERE id = ?1", params![id.0, now.0])?;
     Ok(())
 }
 
 /// The volume is gone, and its snapshots with it.
 pub fn delete(transaction: &Transaction<'_>, id: VolumeId) -> Result<()> {
-    transaction.execute("DELETE FROM volume WHERE id = ?1", [id.0])?;
+    change(transaction, "DELETE FROM volume WHERE id = ?1", [id.0])?;
     Ok(())
 }
 
 /// Puts a row back as it was, with its id; the pool's name is that of its own row.
 pub fn restore(transaction: &Transaction<'_>, row: &VolumeRow) -> Result<()> {
-    transaction.execute(
+    change(
+        transaction,
         "INSERT INTO volume (id, name, state, pool_id, volume_type, guid, serial, parent_id, parent_path, snapshot_id, \
          size_total, size_block, compression, deduplication, syncwrite, time_created, time_updated) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
