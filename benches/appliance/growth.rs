@@ -37,7 +37,11 @@ const IN_APPLIANCE: &str = "in the appliance";
 
 /// What the numbers below a picture count.
 pub fn what_is_counted(picture: &str) -> &'static str {
-    if picture.ends_with(IN_APPLIANCE) { "snapshots" } else { "objects of each kind" }
+    match picture {
+        _ if picture.ends_with(IN_APPLIANCE) => "snapshots",
+        _ if picture.starts_with("atomic snapshot") => "snapshots of each before",
+        _ => "objects of each kind",
+    }
 }
 
 /// Kinds of objects: in paths, and in the plural, which is also the member of their lists.

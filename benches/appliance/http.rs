@@ -118,7 +118,15 @@ fn compare(results: &mut Results, rounds: usize, subject: &Subject) {
             let values = |loads: &[Load]| loads.iter().map(value).collect();
             let name = format!("{name}: {what}{}", subject.suffix);
             let beside = "nginx, static file of the same size".to_owned();
-            results.add(Row { name, beside, unit, ours: values(&ours), theirs: values(&theirs), goal });
+            results.add(Row {
+                name,
+                beside,
+                unit,
+                ours: values(&ours),
+                theirs: values(&theirs),
+                goal,
+                date: String::new(),
+            });
         };
         add("requests", Unit::PerSecond, Some(0.5), |load| load.per_second);
         add("median latency", Unit::Seconds, None, |load| load.median);

@@ -53,7 +53,15 @@ pub fn run(results: &mut Results, name: &str) {
     }
     let mut add = |what: &str, unit: Unit, ours: Vec<f64>, goal: f64| {
         let name = format!("{name}: {what}");
-        results.add(Row { name, beside: String::new(), unit, ours, theirs: Vec::new(), goal: Some(goal) });
+        results.add(Row {
+            name,
+            beside: String::new(),
+            unit,
+            ours,
+            theirs: Vec::new(),
+            goal: Some(goal),
+            date: String::new(),
+        });
     };
     add("start to READY", Unit::Seconds, starts, 1.0);
     add("resident memory", Unit::Bytes, memory, if large { 80e6 } else { 30e6 });

@@ -37,6 +37,9 @@ pub struct Row {
     pub theirs: Vec<f64>,
     /// Bound of the ratio of medians, or of our median when there is nothing beside it.
     pub goal: Option<f64>,
+    /// When it was measured: a run may leave rows of an earlier one as they are.
+    #[serde(default)]
+    pub date: String,
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +118,8 @@ impl Results {
     }
 
     /// In the place of one with the same name.
-    pub fn add(&mut self, row: Row) {
+    pub fn add(&mut self, mut row: Row) {
+        row.date = self.machine.get("date").cloned().unwrap_or_default();
         eprintln!("{}", crate::report::line(&row));
         match self.rows.iter_mut().find(|known| known.name == row.name && known.beside == row.beside) {
             Some(known) => *known = row,
@@ -133,7 +137,7 @@ impl Results {
         (ours, theirs): (Vec<f64>, Vec<f64>),
     ) {
         let (name, beside) = (name.to_owned(), beside.to_owned());
-        self.add(Row { name, beside, unit: Unit::Seconds, ours, theirs, goal: goal.into() });
+        self.add(Row { name, beside, unit: Unit::Seconds, ours, theirs, goal: goal.into(), date: String::new() });
     }
 
     pub fn add_curve(&mut self, picture: &str, name: &str, points: Vec<(f64, f64)>) {

@@ -16,8 +16,17 @@ use crate::{
     measure::{Curve, Results, Row, Unit, median},
 };
 
-const HEADINGS: [&str; 8] =
-    ["work", "beside", "ours: min / median / max", "theirs: min / median / max", "ratio", "goal", "rounds", "reached"];
+const HEADINGS: [&str; 9] = [
+    "work",
+    "beside",
+    "ours: min / median / max",
+    "theirs: min / median / max",
+    "ratio",
+    "goal",
+    "rounds",
+    "reached",
+    "date",
+];
 
 /// Where there is nothing to say.
 const NOTHING: &str = "–";
@@ -88,6 +97,7 @@ fn cells(row: &Row) -> Vec<String> {
         goal(row),
         row.ours.len().to_string(),
         or_nothing(row.reached().map(|reached| if reached { "yes" } else { "no" }.to_owned())),
+        or_nothing((!row.date.is_empty()).then(|| row.date.clone())),
     ]
 }
 

@@ -132,8 +132,17 @@ pub fn deletion(results: &mut Results, rounds: usize) {
     };
     let (ours, theirs) = (make("ours"), make("theirs"));
     let all: Vec<&String> = ours.iter().chain(&theirs).collect();
+    let mut curves = [Vec::new(), Vec::new()];
     for at in 0..SNAPSHOTS {
-        appliance.post("/api/snapshot", &json!({"vol_ids": all, "name": format!("s{at}")}));
+        let body = json!({"vol_ids": all, "name": format!("s{at}")});
+        let seconds = time(|| appliance.post("/api/snapshot", &body));
+        if at % 100 == 0 {
+            curves[0].push((at as f64, seconds));
+            curves[1].push((at as f64, by_hand(&pool, &all)));
+        }
+    }
+    for (name, points) in ["vSnap", "zfs snapshot"].into_iter().zip(curves) {
+        results.add_curve(&format!("atomic snapshot of {} volumes", all.len()), name, points);
     }
     let seconds = in_turns(
         rounds,
@@ -141,6 +150,15 @@ pub fn deletion(results: &mut Results, rounds: usize) {
         |round| time(|| run("zfs", &["destroy", "-r", &format!("vpool{pool}/fs{}", theirs[round])])),
     );
     results.compare("deletion of a volume with 1,000 snapshots", "zfs destroy -r", 1.1, seconds);
+}
+
+/// Snapshots of all these volumes in one command, which do not stay.
+fn by_hand(pool: &str, volumes: &[&String]) -> f64 {
+    let names: Vec<String> = volumes.iter().map(|volume| format!("vpool{pool}/fs{volume}@by-hand")).collect();
+    let args: Vec<&str> = std::iter::once("snapshot").chain(names.iter().map(String::as_str)).collect();
+    let seconds = time(|| run("zfs", &args));
+    names.iter().for_each(|name| run("zfs", &["destroy", name]));
+    seconds
 }
 
 /// Makes the large appliance, which stays, and lists it.
