@@ -93,6 +93,8 @@ pub struct Replication {
     pub retry_seconds: u64,
     /// Seconds that a stream may stand still before the link is closed and opened anew.
     pub stall_seconds: u64,
+    /// Seconds that a link stays open after a session, so that the next one does not wait until SSH has logged in. 0: none.
+    pub link_seconds: u64,
 }
 
 impl Default for Config {
@@ -143,7 +145,7 @@ impl Default for Iscsi {
 
 impl Default for Replication {
     fn default() -> Self {
-        Replication { retry_seconds: 900, stall_seconds: 300 }
+        Replication { retry_seconds: 900, stall_seconds: 300, link_seconds: 300 }
     }
 }
 

@@ -1,6 +1,11 @@
 //! Talking to a partner over the link: the one that asks.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use super::Engine;
 use crate::{
@@ -12,6 +17,7 @@ use crate::{
         peers::{Contact, Link},
     },
     types::{
+        SystemId,
         link::{Answer, FailureKind, MAX_ANSWER, Message, Question, VERSION},
         partner::Address,
     },
@@ -21,6 +27,11 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long opening a link may take, with all that SSH does.
 const OPENING: Duration = Duration::from_secs(30);
+
+/// Links to one partner that stay open at most when nobody needs them.
+const IDLE: usize = 4;
+/// How long one that stayed open may take to answer before it is given up for a new one.
+const AWAKE: Duration = Duration::from_secs(3);
 
 /// For those who can't be stopped.
 pub(super) const UNSTOPPABLE: Stop<'static> = &|| false;
@@ -135,14 +146,81 @@ impl Drop for Conversation {
     }
 }
 
+/// Links that sessions have left open, by partner, the one that was needed last at the end.
+#[derive(Default)]
+pub(super) struct IdleLinks(Mutex<HashMap<SystemId, Vec<(Instant, Conversation)>>>);
+
+impl IdleLinks {
+    fn links(&self) -> MutexGuard<'_, HashMap<SystemId, Vec<(Instant, Conversation)>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, partner: &SystemId) -> Option<Conversation> {
+        self.links().get_mut(partner)?.pop().map(|(_, conversation)| conversation)
+    }
+
+    fn keep(&self, partner: SystemId, conversation: Conversation) {
+        let mut links = self.links();
+        let idle = links.entry(partner).or_default();
+        idle.push((Instant::now(), conversation));
+        let surplus = idle.len().saturating_sub(IDLE);
+        // They end when nobody else waits for them.
+        let ended: Vec<_> = idle.drain(..surplus).collect();
+        drop(links);
+        drop(ended);
+    }
+
+    /// Closes those to one partner.
+    pub(super) fn close_those_of(&self, partner: &SystemId) {
+        let ended = self.links().remove(partner);
+        drop(ended);
+    }
+
+    /// Closes those that nobody needed for so long.
+    pub(super) fn close_old(&self, limit: Duration) {
+        let mut ended = Vec::new();
+        self.links().retain(|_, idle| {
+            ended.extend(idle.extract_if(.., |(since, _)| since.elapsed() >= limit));
+            !idle.is_empty()
+        });
+        drop(ended);
+    }
+
+    /// Closes all of them.
+    pub(super) fn close_all(&self) {
+        let ended = std::mem::take(&mut *self.links());
+        drop(ended);
+    }
+}
+
 impl Engine {
+    /// A link for a session: one that an earlier one has left open, if it is awake and leads where a new one would.
+    pub(super) fn session_link(&self, partner: &PartnerRow, stop: Stop<'_>) -> Result<Conversation, Trouble> {
+        if let Some(conversation) = self.idle_links.take(&partner.id) {
+            match self.greet(partner, &conversation, AWAKE, stop) {
+                Ok(offered) if self.ways_to(partner, &offered)?.first() == Some(&conversation.address) => {
+                    return Ok(conversation);
+                }
+                Err(Trouble::Stopped) => return Err(Trouble::Stopped),
+                // The others are no better. What is the matter shows when a new one is opened.
+                _ => self.idle_links.close_those_of(&partner.id),
+            }
+        }
+        self.open_link(partner, stop)
+    }
+
+    /// Leaves a link open for the next session, when all that was asked has been answered.
+    pub(super) fn keep_link(&self, partner: &PartnerRow, conversation: Conversation) {
+        if self.config.replication.link_seconds > 0 {
+            self.idle_links.keep(partner.id.clone(), conversation);
+        }
+    }
+
     /// Opens a link to a partner on one of its addresses: the management address when that has service `repl` or none is
     /// known to have it, then those that have it, then the management address all the same.
     pub(super) fn open_link(&self, partner: &PartnerRow, stop: Stop<'_>) -> Result<Conversation, Trouble> {
         let mut first: Option<Trouble> = None;
-        let own = self.machine.interfaces()?;
-        let own: Vec<IpAddr> = own.iter().flat_map(|interface| interface.reachable()).collect();
-        for address in addresses(partner, &own) {
+        for address in self.ways_to(partner, &partner.addresses)? {
             let contact = Contact { partner: partner.id.clone(), address, port: partner.ssh_port };
             match self.try_link(partner, contact, stop) {
                 Ok(conversation) => return Ok(conversation),
@@ -156,7 +234,19 @@ impl Engine {
     fn try_link(&self, partner: &PartnerRow, contact: Contact, stop: Stop<'_>) -> Result<Conversation, Trouble> {
         let link = self.peers.connect(&contact).map_err(|error| Trouble::Unreachable(error.to_string()))?;
         let conversation = Conversation { link, address: contact.address };
-        let Answer::Hello { id, addresses } = conversation.ask_within(&Question::Hello, OPENING, stop)? else {
+        self.greet(partner, &conversation, OPENING, stop)?;
+        Ok(conversation)
+    }
+
+    /// Makes sure that it is this partner, and tells where that takes data now.
+    fn greet(
+        &self,
+        partner: &PartnerRow,
+        conversation: &Conversation,
+        limit: Duration,
+        stop: Stop<'_>,
+    ) -> Result<Vec<IpAddr>, Trouble> {
+        let Answer::Hello { id, addresses } = conversation.ask_within(&Question::Hello, limit, stop)? else {
             return Err(Trouble::Unreachable("what it answered makes no sense".to_owned()));
         };
         if id != partner.id {
@@ -165,7 +255,14 @@ impl Engine {
         if addresses != partner.addresses {
             self.catalog.write(|transaction| catalog::partner::set_addresses(transaction, &id, &addresses))?;
         }
-        Ok(conversation)
+        Ok(addresses)
+    }
+
+    /// Addresses of a partner in the order in which they are tried. `offered`: those on which it takes data.
+    fn ways_to(&self, partner: &PartnerRow, offered: &[IpAddr]) -> Result<Vec<Address>, Trouble> {
+        let own = self.machine.interfaces()?;
+        let own: Vec<IpAddr> = own.iter().flat_map(|interface| interface.reachable()).collect();
+        Ok(addresses(&partner.address, offered, &own))
     }
 
     /// Opens a link, asks one question, and closes it.
@@ -181,14 +278,14 @@ impl Engine {
 
 /// `own`: addresses of this appliance. Two networks that are not joined may use the same ones, and there it would only
 /// reach itself.
-fn addresses(partner: &PartnerRow, own: &[IpAddr]) -> Vec<Address> {
-    let offered = partner.addresses.iter().filter(|address| !own.contains(address));
+fn addresses(management: &Address, offered: &[IpAddr], own: &[IpAddr]) -> Vec<Address> {
+    let offered = offered.iter().filter(|address| !own.contains(address));
     let offered: Vec<Address> = offered.copied().map(Address::from).collect();
     let mut all = Vec::new();
-    if offered.is_empty() || offered.contains(&partner.address) {
-        all.push(partner.address.clone());
+    if offered.is_empty() || offered.contains(management) {
+        all.push(management.clone());
     }
-    for address in offered.into_iter().chain([partner.address.clone()]) {
+    for address in offered.into_iter().chain([management.clone()]) {
         if !all.contains(&address) {
             all.push(address);
         }

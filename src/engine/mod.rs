@@ -113,6 +113,7 @@ pub struct Engine {
     checked: Mutex<HashMap<i64, Vec<SnapshotFacts>>>,
     sessions: session::Sessions,
     throttle: session::throttle::Throttle,
+    idle_links: link::IdleLinks,
     /// Streams that are being received.
     deliveries: Mutex<HashMap<RelationshipId, Arc<dyn Process>>>,
     /// Nothing new begins, and what can go on at the next start ends.
@@ -144,6 +145,7 @@ impl Engine {
             checked: Mutex::default(),
             sessions: session::Sessions::default(),
             throttle: session::throttle::Throttle::default(),
+            idle_links: link::IdleLinks::default(),
             deliveries: Mutex::default(),
             stopping: AtomicBool::new(false),
             upkeep: Mutex::default(),

@@ -86,6 +86,7 @@ impl Engine {
         let row =
             PartnerRow { state: RowState::Ready, rate_limit: before.rate_limit, created: before.created, ..found };
         self.catalog.write(|transaction| catalog::partner::put(transaction, &row))?;
+        self.idle_links.close_those_of(&row.id);
         // Confirmed as well: it may have lost its catalog, and think that this one is new.
         let confirm = |()| self.ask_partner(&row, &Question::Confirm).map_err(|trouble| trouble.into_error(&row));
         let renewed = self.apply_partners().and_then(confirm);
@@ -216,6 +217,8 @@ impl Engine {
         let wanted: Vec<PartnerAccess> = rows.into_iter().map(access).collect();
         for change in self.peers.apply_partners(&wanted)?.changes {
             tracing::info!("written anew: {change}");
+            // Nobody goes on by what was agreed on before.
+            self.idle_links.close_all();
         }
         Ok(())
     }

@@ -57,6 +57,7 @@ impl Engine {
         self.restore_exports(true);
         self.forget_unconfirmed_partners()?;
         self.go_on_with_partners()?;
+        self.idle_links.close_old(Duration::from_secs(self.config.replication.link_seconds));
         let due = last_due(&self.config.storage.scrub_schedule, now);
         let live = self.zfs.pools()?;
         for row in self.pool_rows()? {

@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io::{Read, Write},
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -36,6 +39,8 @@ pub const PASSWORD: &str = "correct horse";
 pub struct Node {
     pub os: Arc<FakeOs>,
     pub address: Address,
+    /// From the next start.
+    pub link_seconds: AtomicU64,
     folder: tempfile::TempDir,
     engine: Mutex<Option<Arc<Engine>>>,
 }
@@ -47,7 +52,7 @@ impl Node {
         let ip = [192, 0, 2, number];
         os.world().interfaces[0].ip4_addrs = vec![ip.into()];
         let address = Address::from(std::net::IpAddr::from(ip));
-        let node = Arc::new(Node { os, address, folder, engine: Mutex::default() });
+        let node = Arc::new(Node { os, address, link_seconds: AtomicU64::new(300), folder, engine: Mutex::default() });
         node.start();
         let request = InitRequest { multipool: true, skip_pool: true, ..InitRequest::default() };
         node.engine().initialize(&caller(), request).unwrap();
@@ -70,6 +75,7 @@ impl Node {
         config.storage.import_wait_seconds = 0;
         config.replication.retry_seconds = 3;
         config.replication.stall_seconds = 1;
+        config.replication.link_seconds = self.link_seconds.load(Ordering::Relaxed);
         let os = &self.os;
         let system = System { zfs: os.clone(), machine: os.clone(), exports: os.clone(), peers: os.clone() };
         let engine = Engine::new(catalog, system, config).unwrap();
@@ -210,6 +216,8 @@ pub struct Weather {
     pub cut_after: Mutex<Option<usize>>,
     /// The next link that carries so many bytes takes no more, and does not break.
     pub stuck_after: Mutex<Option<usize>>,
+    /// Links that were opened so far.
+    pub opened: AtomicUsize,
 }
 
 /// Nodes that reach each other.
@@ -259,7 +267,12 @@ impl Wire for Network {
         }
         let access = far.os.world().partners.iter().find(|access| access.public_key.as_ref() == Some(key)).cloned();
         let Some(access) = access else { return refused("Permission denied (publickey)") };
-        let input = self.weathered(input);
+        self.control.opened.fetch_add(1, Ordering::Relaxed);
+        // A link ends with the daemon that serves it.
+        let (far, served) = (Arc::clone(far), Arc::downgrade(&engine));
+        let is_served =
+            move || far.running().is_some_and(|running| std::ptr::eq(Arc::as_ptr(&running), served.as_ptr()));
+        let input = self.weathered(input, is_served);
         std::thread::spawn(move || engine.serve_link(&access.id, &input, &output));
         Ok(())
     }
@@ -267,13 +280,21 @@ impl Wire for Network {
 
 impl Network {
     /// What goes through a link that may break.
-    fn weathered(&self, input: OwnedFd) -> OwnedFd {
+    fn weathered(&self, input: OwnedFd, is_served: impl Fn() -> bool + Send + 'static) -> OwnedFd {
         let (reading, writing) = nix::unistd::pipe().unwrap();
         let control = Arc::clone(&self.control);
         std::thread::spawn(move || {
             let (mut from, mut to) = (File::from(input), File::from(writing));
             let (mut piece, mut moved) = (vec![0; 8192], 0);
-            while let Ok(count @ 1..) = from.read(&mut piece) {
+            loop {
+                let is_waiting = is_waiting(&from);
+                if !is_served() {
+                    return;
+                }
+                if is_waiting {
+                    continue;
+                }
+                let Ok(count @ 1..) = from.read(&mut piece) else { return };
                 moved += count;
                 let mut cut = control.cut_after.lock().unwrap();
                 if cut.is_some_and(|cut| moved > cut) {
@@ -293,6 +314,12 @@ impl Network {
         });
         reading
     }
+}
+
+/// Whether nothing comes for a moment.
+fn is_waiting(pipe: &File) -> bool {
+    let mut waiting = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    poll(&mut waiting, PollTimeout::from(10_u8)).unwrap() == 0
 }
 
 fn wait_for_hangup(pipe: &File) {

@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use vsnap::{
     error::Error,
@@ -10,7 +13,7 @@ use vsnap::{
     },
 };
 
-use crate::node::{Pair, caller};
+use crate::node::{Pair, caller, partner_request};
 
 #[test]
 fn data_arrives_under_the_same_guid_and_then_only_what_changed() {
@@ -53,6 +56,39 @@ fn the_same_snapshot_twice_is_sent_once() {
     let again = pair.a.wait(again.id);
     assert_eq!((again.status, again.sent), (SessionStatus::Completed, Some(0)));
     assert_eq!(again.remote_snapshot, first.remote_snapshot);
+}
+
+#[test]
+fn a_link_stays_open_for_the_next_session() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    let changed_and_sent = |text: &str| {
+        let before = pair.weather.opened.load(Ordering::Relaxed);
+        pair.a.write(volume, text.as_bytes());
+        pair.a.sync(&relationship);
+        assert_eq!(pair.b.read(pair.replica(&relationship)).as_deref(), Some(text.as_bytes()));
+        pair.weather.opened.load(Ordering::Relaxed) - before
+    };
+    assert_eq!(changed_and_sent("one"), 1);
+    assert_eq!(changed_and_sent("two"), 0, "it is still open");
+    // It ends with the daemon of the partner, and when nobody answers any longer.
+    pair.b.stop();
+    pair.b.start();
+    assert_eq!(changed_and_sent("three"), 1);
+    *pair.weather.stuck_after.lock().unwrap() = Some(0);
+    assert_eq!(changed_and_sent("four"), 1);
+    assert_eq!(*pair.weather.stuck_after.lock().unwrap(), None, "it was stuck");
+    // Nor does anything go on by what was agreed on before.
+    pair.a.engine().create_partner(&caller(), partner_request(&pair.b.address)).unwrap();
+    assert_eq!(changed_and_sent("five"), 1);
+    assert_eq!(changed_and_sent("six"), 0);
+    // Upkeep closes it when nobody needs it for long.
+    pair.a.link_seconds.store(1, Ordering::Relaxed);
+    pair.a.stop();
+    pair.a.start();
+    assert_eq!(changed_and_sent("seven"), 1);
+    std::thread::sleep(Duration::from_secs(1));
+    pair.a.engine().upkeep().unwrap();
+    assert_eq!(changed_and_sent("eight"), 1);
 }
 
 #[test]

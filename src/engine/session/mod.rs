@@ -285,5 +285,6 @@ impl Engine {
         if !self.sessions.wait(limit, |_, _| true) {
             tracing::warn!("a session did not end in time; it goes on at the next start");
         }
+        self.idle_links.close_all();
     }
 }

@@ -193,21 +193,37 @@ impl Engine {
     /// Also tells whether it was the rest of an interrupted stream that made trouble.
     fn attempt(&self, row: &SessionRow, control: &Control, resumable: bool) -> Result<Arrived, (Trouble, bool)> {
         let fresh = |trouble: Trouble| (trouble, false);
-        let stop = || self.is_stopped(control);
         let relationship = self.ready_relationship(&row.session.relationship).map_err(|error| fresh(error.into()))?;
         let partner = self.ready_partner(&relationship.partner).map_err(|error| fresh(error.into()))?;
         // What SSH takes to log in is enough to look at the volume.
         let (source, conversation) = std::thread::scope(|scope| {
-            let link = scope.spawn(|| self.open_link(&partner, &|| self.is_stopped(control)));
+            let link = scope.spawn(|| self.session_link(&partner, &|| self.is_stopped(control)));
             let source = self.source(&relationship, row.guid);
             (source, link.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let (source, conversation) = (source.map_err(|error| fresh(error.into()))?, conversation.map_err(fresh)?);
         control.progress.reached(conversation.address.clone());
-        let question = Question::State { relationship: relationship.id.clone() };
+        let arrived = self.bring_up_to_date(row, control, &source, &conversation, resumable)?;
+        self.keep_link(&partner, conversation);
+        Ok(arrived)
+    }
+
+    /// Sends what the replica lacks. Tells of trouble as [`Engine::attempt`] does.
+    fn bring_up_to_date(
+        &self,
+        row: &SessionRow,
+        control: &Control,
+        source: &Source,
+        conversation: &Conversation,
+        resumable: bool,
+    ) -> Result<Arrived, (Trouble, bool)> {
+        let fresh = |trouble: Trouble| (trouble, false);
+        let stop = || self.is_stopped(control);
+        let relationship = &row.session.relationship;
+        let question = Question::State { relationship: relationship.clone() };
         let answer = conversation.ask(&question, &stop).map_err(fresh)?;
         let Answer::State { snapshots, token, .. } = answer else {
-            return Err(fresh(senseless(&relationship.partner).into()));
+            return Err(fresh(senseless(&source.partner).into()));
         };
         let facts = Facts {
             wanted: row.guid.unwrap_or(0),
@@ -227,13 +243,13 @@ impl Engine {
             Plan::Send { discard, steps } => (discard, steps),
         };
         if discard {
-            let question = Question::Discard { relationship: relationship.id.clone() };
+            let question = Question::Discard { relationship: relationship.clone() };
             conversation.ask(&question, &stop).map_err(fresh)?;
         }
-        let mut arrived = Err(fresh(senseless(&relationship.partner).into()));
+        let mut arrived = Err(fresh(senseless(&source.partner).into()));
         for step in steps {
             let resumed = matches!(step, Step::Resume { .. });
-            let sent = self.send_step(row, control, &source, &conversation, step, token.as_deref());
+            let sent = self.send_step(row, control, source, conversation, step, token.as_deref());
             arrived = Ok(sent.map_err(|trouble| (trouble, resumed))?);
         }
         arrived

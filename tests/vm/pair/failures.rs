@@ -29,6 +29,11 @@ fn a_cut_link_is_taken_up_where_it_was() {
     let sent: u64 = ended["size_sent"].as_str().unwrap().parse().unwrap();
     assert!(sent < 40 << 20, "it went on where it was: {ended}");
     pair.check(&ended);
+    // The link stays open for the next one, and not for long when there is none. That is 10 s here.
+    wait_until("no link is left", 60, || {
+        let left = "pgrep -f '[s]sh .*vsnap-link'; pgrep -x vsnap-link; true";
+        [&pair.a, &pair.b].iter().all(|node| node.shell(left).is_empty())
+    });
 }
 
 #[test]
