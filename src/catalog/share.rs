@@ -101,18 +101,18 @@ pub fn of_volume(view: &Connection, volume: VolumeId) -> Result<Option<ShareRow>
     Ok(query(view, "WHERE share.volume_id = ?1", [volume.0])?.pop())
 }
 
-/// The shares that are to be reached, by id: of volumes and pools that are not being deleted.
+/// Those that are to be reached: of volumes and pools that are not being deleted.
+const EXPORTED: &str = "JOIN pool ON pool.id = volume.pool_id \
+                        WHERE share.state <> 'deleting' AND volume.state = 'ready' AND pool.state = 'ready'";
+
+/// The shares that are to be reached, by id.
 pub fn exported(view: &Connection, share_type: ShareType) -> Result<Vec<ShareRow>> {
-    let rest = "JOIN pool ON pool.id = volume.pool_id WHERE share.share_type = ?1 AND share.state <> 'deleting' \
-                AND volume.state = 'ready' AND pool.state = 'ready' ORDER BY share.id";
-    query(view, rest, [share_type.word()])
+    query(view, &format!("{EXPORTED} AND share.share_type = ?1 ORDER BY share.id"), [share_type.word()])
 }
 
 /// The same of one volume.
 pub fn exported_of_volume(view: &Connection, volume: VolumeId) -> Result<Option<ShareRow>> {
-    let rest = "JOIN pool ON pool.id = volume.pool_id WHERE share.volume_id = ?1 AND share.state <> 'deleting' \
-                AND volume.state = 'ready' AND pool.state = 'ready'";
-    Ok(query(view, rest, [volume.0])?.pop())
+    Ok(query(view, &format!("{EXPORTED} AND share.volume_id = ?1"), [volume.0])?.pop())
 }
 
 /// Every row of a pool, by id.

@@ -149,7 +149,12 @@ impl Samba {
     /// See [`super::Exports::apply_versions`]. A share that Samba does not have yet, or whose filesystem is not mounted,
     /// gets its links from [`Samba::apply`].
     pub fn apply_versions(&self, share: &SmbShare) -> Result<()> {
-        if Path::new(VERSIONS).join(&share.name).is_dir() { set_versions(share).map(drop) } else { Ok(()) }
+        let folder = Path::new(VERSIONS).join(&share.name);
+        let action = || format!("looking for {}", folder.display());
+        if folder.try_exists().map_err(|error| Error::io(action(), &error))? {
+            set_versions(share)?;
+        }
+        Ok(())
     }
 
     /// Samba reads the file as it would for itself; a file that it does not understand is never put in its place.
