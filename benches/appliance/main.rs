@@ -84,7 +84,7 @@ fn run(output: PathBuf, rounds: usize, only: &[String], replication_mib: u64) {
     let mut results = Results::open(output);
     results.describe_machine();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|prefix| name.starts_with(prefix.as_str()));
-    let works: [(&str, Work<'_>); 12] = [
+    let works: [(&str, Work<'_>); 15] = [
         ("snapshot", &|results| snapshots::one(results, rounds)),
         ("group", &|results| snapshots::group(results, rounds)),
         ("clone", &|results| snapshots::clones(results, rounds)),
@@ -102,7 +102,12 @@ fn run(output: PathBuf, rounds: usize, only: &[String], replication_mib: u64) {
             idle::run(results, "idle, 1,000 volumes and 20,000 snapshots");
             growth::appliance(results);
         }),
-        ("replication", &|results| replication::all(results, rounds.min(10), replication_mib)),
+        ("replication-incremental", &|results| replication::incremental(results, rounds.min(10))),
+        ("replication-at-once", &replication::at_once),
+        ("replication-incompressible", &|results| {
+            replication::full(results, rounds.min(10), replication_mib, false);
+        }),
+        ("replication-compressible", &|results| replication::full(results, rounds.min(10), replication_mib, true)),
     ];
     for (name, work) in works.iter().filter(|(name, _)| wanted(name)) {
         eprintln!("== {name}");

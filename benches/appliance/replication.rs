@@ -143,19 +143,15 @@ fn remove(target: &str) {
     run("ssh", &[&format!("root@{THERE}"), "zfs", "destroy", "-r", target]);
 }
 
-pub fn all(results: &mut Results, rounds: usize, mib: u64) {
-    for (what, compressible) in [("incompressible", false), ("compressed 3:1", true)] {
-        let two = Two::new();
-        let source = two.source("data", mib * MIB, compressible);
-        full(results, &two, &source, rounds, &format!("full replication of {mib} MiB, {what}"));
-        if !compressible {
-            incremental(results, &two, rounds);
-        }
-    }
-    at_once(results);
+/// From nothing: MiB that compress to a third, or not at all.
+pub fn full(results: &mut Results, rounds: usize, mib: u64, compressible: bool) {
+    let two = Two::new();
+    let source = two.source("data", mib * MIB, compressible);
+    let what = if compressible { "compressed 3:1" } else { "incompressible" };
+    compare_full(results, &two, &source, rounds, &format!("full replication of {mib} MiB, {what}"));
 }
 
-fn full(results: &mut Results, two: &Two, source: &Source, rounds: usize, name: &str) {
+fn compare_full(results: &mut Results, two: &Two, source: &Source, rounds: usize, name: &str) {
     let from_nothing = |source: &Source, target: &str| pipe(source, None, target);
     let peers: [(Peer<'_>, f64); 3] =
         [(("syncoid", &syncoid), 0.5), (("bzfs", &bzfs), 0.5), (("zfs send | ssh | zfs receive", &from_nothing), 1.05)];
@@ -183,7 +179,9 @@ fn full(results: &mut Results, two: &Two, source: &Source, rounds: usize, name: 
     }
 }
 
-fn incremental(results: &mut Results, two: &Two, rounds: usize) {
+/// Of 1 MiB that was added to a volume.
+pub fn incremental(results: &mut Results, rounds: usize) {
+    let two = Two::new();
     let mut source = two.source("small", 16 * MIB, false);
     let relationship = two.relate(&source);
     two.ours(&relationship, &source);
@@ -213,7 +211,7 @@ fn incremental(results: &mut Results, two: &Two, rounds: usize) {
 }
 
 /// Sessions of different volumes at once: seconds until all are COMPLETED.
-fn at_once(results: &mut Results) {
+pub fn at_once(results: &mut Results) {
     let two = Two::new();
     let most = AT_ONCE.into_iter().max().unwrap();
     let mut sources: Vec<(Source, String)> = (0..most)

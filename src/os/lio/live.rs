@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File},
+    io::Read,
     net::SocketAddr,
     path::Path,
 };
@@ -74,6 +75,9 @@ pub(super) struct Target {
     pub made: bool,
     /// Whether it is enabled.
     pub enabled: bool,
+    /// Whether it was read only as far as some units need it: attributes, port and portals are not known, and not to be
+    /// changed.
+    pub partial: bool,
     /// Values of [`TARGET_ATTRIBUTES`], as far as they can be read.
     pub attributes: Vec<Option<String>>,
     /// Whether the number of its port can be set, and what it is.
@@ -113,7 +117,8 @@ pub(super) fn store_folders(kind: &str, volume: VolumeId) -> (String, String) {
     (format!("{hba}/{STORE_PREFIX}{volume}"), hba)
 }
 
-/// Reads it all, or with `only` no more than has to do with what is in that. `iqn` is that of the wanted target.
+/// Reads it all, or with `only` no more than has to do with what is in that: of a target that is enabled nothing else.
+/// `iqn` is that of the wanted target.
 pub(super) fn read(root: &Path, iqn: Option<&str>, only: Option<&ScsiTarget>) -> Result<Live> {
     let mut live = Live::default();
     for hba in hbas(root, only)? {
@@ -121,8 +126,16 @@ pub(super) fn read(root: &Path, iqn: Option<&str>, only: Option<&ScsiTarget>) ->
         let folder = root.join(store_folders(&kind, volume).0);
         live.stores.insert(volume, read_store(kind, &folder)?);
     }
+    let group_of = |name: &str| root.join("iscsi").join(name).join("tpgt_1");
+    if let (Some(iqn), Some(only)) = (iqn, only)
+        && is_enabled(&group_of(iqn))?
+    {
+        let target = Target { made: true, enabled: true, partial: true, ..Target::default() };
+        live.targets.insert(iqn.to_owned(), with_units(target, root, &group_of(iqn), Some(only))?);
+        return Ok(live);
+    }
     for name in folders(&root.join("iscsi"))?.into_iter().filter(|name| name != "discovery_auth") {
-        let group = root.join("iscsi").join(&name).join("tpgt_1");
+        let group = group_of(&name);
         let alias = value(&group.join("param/TargetAlias"))?;
         if Some(name.as_str()) == iqn || only.is_none() && alias.as_deref() == Some(ALIAS) {
             live.targets.insert(name, read_target(root, &group, only)?);
@@ -134,6 +147,10 @@ pub(super) fn read(root: &Path, iqn: Option<&str>, only: Option<&ScsiTarget>) ->
         }
     }
     Ok(live)
+}
+
+fn is_enabled(group: &Path) -> Result<bool> {
+    Ok(value(&group.join("enable"))?.as_deref() == Some("1"))
 }
 
 fn hbas(root: &Path, only: Option<&ScsiTarget>) -> Result<Vec<String>> {
@@ -184,14 +201,19 @@ fn read_target(root: &Path, group: &Path, only: Option<&ScsiTarget>) -> Result<T
     if !is_there(group)? {
         return Ok(Target::default());
     }
-    let mut target = Target {
+    let target = Target {
         made: true,
-        enabled: value(&group.join("enable"))?.as_deref() == Some("1"),
+        enabled: is_enabled(group)?,
         attributes: TARGET_ATTRIBUTES.iter().map(|(name, _)| value(&group.join(name))).collect::<Result<_>>()?,
         port: value(&group.join("rtpi"))?,
         portals: folders(&group.join("np"))?,
         ..Target::default()
     };
+    with_units(target, root, group, only)
+}
+
+/// The target with its LUNs and ACLs, or those in `only`.
+fn with_units(mut target: Target, root: &Path, group: &Path, only: Option<&ScsiTarget>) -> Result<Target> {
     let (luns, acls) = (group.join("lun"), group.join("acls"));
     let names = match only {
         Some(only) => existing(&luns, only.units.iter().map(|unit| format!("lun_{}", unit.volume)))?,
@@ -286,8 +308,13 @@ fn below(root: &Path, link: &Path) -> String {
 
 /// What a file of configfs says, without the line end; `None` when there is none.
 pub(super) fn value(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text.trim_end_matches(['\n', '\0']).to_owned())),
+    // The kernel gives all of it at once, and never more (`SIMPLE_ATTR_SIZE`).
+    let mut text = [0; 4096];
+    match File::open(path).and_then(|mut file| file.read(&mut text)) {
+        Ok(length) => {
+            let text = str::from_utf8(&text[..length]).map_err(|error| failed(path, &std::io::Error::other(error)))?;
+            Ok(Some(text.trim_end_matches(['\n', '\0']).to_owned()))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(path, &error)),
     }

@@ -267,7 +267,8 @@ impl Plan<'_> {
             self.add(Scope::Target, format!("iscsi/{}", wanted.iqn), Action::Make);
             self.add(Scope::Target, folder.clone(), Action::Make);
         }
-        for (at, (name, value)) in TARGET_ATTRIBUTES.iter().enumerate() {
+        let attributes = TARGET_ATTRIBUTES.iter().enumerate().filter(|_| !live.partial);
+        for (at, (name, value)) in attributes {
             if live.attributes.get(at).and_then(Option::as_deref) != Some(*value) {
                 self.add(Scope::Target, format!("{folder}/{name}"), Action::Write((*value).to_owned()));
             }
@@ -286,7 +287,7 @@ impl Plan<'_> {
         for initiator in &wanted.initiators {
             self.make_acl(&folder, initiator, live.acls.get(initiator.iqn.as_str()), usable, kept);
         }
-        for portal in &wanted.portals {
+        for portal in wanted.portals.iter().filter(|_| !live.partial) {
             if !live.portals.contains(&portal.to_string()) {
                 self.add(Scope::Portal(*portal), format!("{folder}/np/{portal}"), Action::Make);
             }

@@ -257,6 +257,18 @@ fn what_is_not_here_is_left_out_and_what_is_live_stays() {
 }
 
 #[test]
+fn of_a_target_that_was_read_in_part_the_rest_is_left_alone() {
+    let wanted = wanted(&[(0, 7)], Access::Open);
+    let mut live = live_of(&wanted);
+    let target = live.targets.get_mut(IQN).unwrap();
+    *target = Target { partial: true, attributes: Vec::new(), portals: Vec::new(), port: None, ..target.clone() };
+    assert_eq!(steps(Some(&wanted), &live), [""; 0]);
+    let target = live.targets.get_mut(IQN).unwrap();
+    target.acls.clear();
+    assert!(steps(Some(&wanted), &live).iter().all(|step| step.contains("ACL")));
+}
+
+#[test]
 fn reservations_are_told_before_anyone_can_see_the_unit() {
     let wanted = wanted(&[(0, 7)], Access::Open);
     let registrations = [(VolumeId(7), vec!["initiator_node=a".to_owned()])].into();

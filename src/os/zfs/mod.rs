@@ -1,8 +1,8 @@
 //! OpenZFS 2.3 or newer: [`OpenZfs`] is the real [`Zfs`].
 //!
-//! Reading goes through the JSON that `zpool` and `zfs` print, writing through their argv ([`pool`] has the flags and
+//! Reading goes through the JSON that `zpool status` prints, writing through their argv ([`pool`] has the flags and
 //! their reasons), and what can be done without starting a process is read from `/proc/spl/kstat/zfs` or asked of the
-//! kernel module: by an ioctl (`objset`), of libzfs_core (`bookmark`, `creation`, `program`, `snapshot`), or by mount(2)
+//! kernel module: by an ioctl (`objset`, `facts`), of libzfs_core (`bookmark`, `creation`, `program`, `snapshot`), or by mount(2)
 //! (`mounting`).
 //! Of `libzetta` only `ZfsLzc` is used: its parsers of `zpool status` and `zpool get`
 //! make pools vanish that are expanding, suspended or have a removed disk, and its `destroy` says Ok on failure
@@ -13,6 +13,7 @@ mod bookmark;
 mod creation;
 mod dataset;
 mod diff;
+mod facts;
 mod messages;
 mod mounting;
 mod mounts;
@@ -33,7 +34,6 @@ use std::{
 
 use libzetta::zfs::{ZfsEngine, ZfsLzc};
 
-use self::property::Properties;
 use super::{
     Error, Kind, PoolChange, PoolCreation, PoolFacts, Result, Zfs,
     command::{Command, Limit, Tool},
@@ -162,18 +162,7 @@ impl Zfs for OpenZfs {
     }
 
     fn pool_facts(&self, name: &ZpoolName) -> Result<PoolFacts> {
-        let properties = |command: Command, classify| -> Result<Properties> {
-            let action = command.to_string();
-            Properties::read(&action, &command.output(classify)?, name.as_str())
-        };
-        // "all", because only that includes user properties whose names are not known beforehand.
-        let root = properties(self.zfs(["get", "-j", "-p", "--json-int", "all", name.as_str()]), messages::zfs)?;
-        let wanted = "dedupratio,bclonesaved";
-        let pool = properties(self.zpool(["get", "-j", "-p", "--json-int", wanted, name.as_str()]), messages::zpool)?;
-        let command = self.zpool(["status", "-j", "-D", "--json-int", name.as_str()]);
-        let action = command.to_string();
-        let tables = status::dedup_tables(&action, &command.output(messages::zpool)?)?;
-        property::facts(&root, &pool, tables.first().map(|(_, table)| *table).unwrap_or_default())
+        self.facts_of_pool(name)
     }
 
     fn create_pool(&self, creation: &PoolCreation) -> Result<()> {
@@ -246,10 +235,8 @@ impl Zfs for OpenZfs {
 
     fn cache_statistics(&self, pools: &[ZpoolName]) -> Result<CacheStatistics> {
         let arcstats = file::read_required(statistics::ARCSTATS)?;
-        let command = self.zpool(["status", "-j", "-D", "--json-int"]);
-        let action = command.to_string();
-        let tables = status::dedup_tables(&action, &command.output(messages::zpool)?)?;
-        let ours = tables.into_iter().filter(|(name, _)| pools.iter().any(|pool| pool.as_str() == name));
-        statistics::cache(&arcstats, ours.map(|(_, table)| table))
+        // A pool that is not here has none in memory.
+        let tables = pools.iter().filter_map(|pool| self.dedup_table(pool).transpose()).collect::<Result<Vec<_>>>()?;
+        statistics::cache(&arcstats, tables.into_iter())
     }
 }

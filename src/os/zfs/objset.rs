@@ -62,9 +62,10 @@ impl Device {
         open("/dev/zfs", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map(Device)
     }
 
-    /// Properties of a dataset or snapshot; `None` when it is not there, or its pool.
-    fn properties(&self, name: &str) -> std::io::Result<Option<NvList>> {
-        match Reader::new(self).read(OBJSET_STATS, name, &mut 0) {
+    /// What the kernel answers about a dataset, snapshot or pool; `None` when it is not there, or its pool. `usual` is how
+    /// many bytes the answer may have without being asked for again.
+    pub(super) fn ask(&self, number: nix::libc::Ioctl, name: &str, usual: usize) -> std::io::Result<Option<NvList>> {
+        match Reader::new(self, usual).read(number, name, &mut 0) {
             Ok((_, list)) => Ok(Some(list)),
             Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(None),
             Err(error) => Err(error),
@@ -73,7 +74,7 @@ impl Device {
 
     /// Names and properties of all in one of the lists of a dataset, in no order; none when it is not there, or its pool.
     fn list(&self, number: nix::libc::Ioctl, name: &str) -> std::io::Result<Vec<(String, NvList)>> {
-        let (mut reader, mut found, mut place) = (Reader::new(self), Vec::new(), 0);
+        let (mut reader, mut found, mut place) = (Reader::new(self, USUAL_ANSWER), Vec::new(), 0);
         loop {
             let before = place;
             match reader.read(number, name, &mut place) {
@@ -138,8 +139,8 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(device: &'a Device) -> Self {
-        Reader { device, answer: vec![0; USUAL_ANSWER] }
+    fn new(device: &'a Device, usual: usize) -> Self {
+        Reader { device, answer: vec![0; usual] }
     }
 
     /// The name that the kernel answers with, and the list. `place` is where in a list of many it looks, and afterwards
@@ -200,12 +201,12 @@ fn point(command: &mut [u8], place: usize, size: usize, memory: &[u8]) {
 }
 
 /// A property's value and, when it was set somewhere, where.
-struct Property<'a> {
-    value: NvData<'a>,
+pub(super) struct Property<'a> {
+    pub value: NvData<'a>,
     source: Option<String>,
 }
 
-fn value_of(list: &NvListRef) -> Option<Property<'_>> {
+pub(super) fn value_of(list: &NvListRef) -> Option<Property<'_>> {
     let value = list.iter().find(|pair| pair.name() == c"value")?.data();
     Some(Property { value, source: list.lookup_string("source").ok().and_then(|source| source.into_string().ok()) })
 }
@@ -215,7 +216,8 @@ impl OpenZfs {
     /// many holds it has (`userrefs`) in the place of these. `None` when it is not there, or its pool.
     pub(super) fn look(&self, name: &str) -> Result<Option<Record>> {
         let action = || format!("reading {name}");
-        let properties = self.device.properties(name).map_err(|error| Error::io(action(), &error))?;
+        let properties =
+            self.device.ask(OBJSET_STATS, name, USUAL_ANSWER).map_err(|error| Error::io(action(), &error))?;
         properties.map(|list| record(name, &list).ok_or_else(|| unreadable(name))).transpose()
     }
 

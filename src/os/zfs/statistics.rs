@@ -1,6 +1,6 @@
 //! Memory that ZFS uses.
 
-use super::status::DedupTable;
+use super::facts::DedupTable;
 use crate::{
     os::{Error, Kind, Result},
     types::system::CacheStatistics,

@@ -20,27 +20,9 @@ use crate::{
     },
 };
 
-/// A pool's dedup table, from `zpool status -D`; all zero for a pool without.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct DedupTable {
-    /// Its size on disk, in bytes.
-    pub on_disk: u64,
-    /// Its size in memory, in bytes.
-    pub in_memory: u64,
-    /// What its blocks take on disk.
-    pub stored: u64,
-    /// What they would take if each reference were stored for itself.
-    pub referenced: u64,
-}
-
 /// All pools of a status, in ZFS's order.
 pub(super) fn pools(action: &str, json: &str) -> Result<Vec<PoolStatus>> {
     read(action, json)?.iter().map(|pool| pool.status(action)).collect()
-}
-
-/// The dedup tables of all pools of a status, by name of the pool.
-pub(super) fn dedup_tables(action: &str, json: &str) -> Result<Vec<(String, DedupTable)>> {
-    Ok(read(action, json)?.into_iter().map(|pool| (pool.name, pool.dedup_stats.unwrap_or_default().table())).collect())
 }
 
 fn read(action: &str, json: &str) -> Result<Vec<RawPool>> {
@@ -76,7 +58,6 @@ struct RawPool {
     l2cache: Members<RawVdev>,
     #[serde(default)]
     spares: Members<RawVdev>,
-    dedup_stats: Option<RawDedup>,
     #[serde(default)]
     error_count: u64,
 }
@@ -133,39 +114,6 @@ struct RawExpansion {
     to_reflow: u64,
     #[serde(default)]
     reflowed: u64,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawDedup {
-    dspace: u64,
-    mspace: u64,
-    ddt_stats: RawDedupStats,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawDedupStats {
-    total: RawDedupTotal,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawDedupTotal {
-    deflated_size: u64,
-    ref_dsize: u64,
-}
-
-impl RawDedup {
-    fn table(self) -> DedupTable {
-        let total = self.ddt_stats.total;
-        DedupTable {
-            on_disk: self.dspace,
-            in_memory: self.mspace,
-            stored: total.deflated_size,
-            referenced: total.ref_dsize,
-        }
-    }
 }
 
 impl RawPool {

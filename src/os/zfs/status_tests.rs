@@ -110,15 +110,6 @@ fn pools_in_any_condition_are_read(#[case] json: &str) {
 }
 
 #[test]
-fn dedup_tables() {
-    let tables = super::dedup_tables("zpool status", sample!("dedup")).unwrap();
-    let table = DedupTable { on_disk: 349_184, in_memory: 69_264, stored: 62_830_080, referenced: 188_490_240 };
-    assert_eq!(tables, [("tank".to_owned(), table)]);
-    let tables = super::dedup_tables("zpool status", sample!("online")).unwrap();
-    assert_eq!(tables, [("tank".to_owned(), DedupTable::default())]);
-}
-
-#[test]
 fn unknown_words_and_cut_output_are_errors() {
     let json = sample!("online");
     let refused = |from: &str, to: &str| {
