@@ -45,6 +45,9 @@ enum Action {
         /// Works whose name begins with this, several times; all without it
         #[arg(long)]
         only: Vec<String>,
+        /// Adds the rounds to those that were measured before, so that a long work can be measured in several runs
+        #[arg(long)]
+        add: bool,
         /// MiB of a full replication
         #[arg(long, default_value_t = 2048)]
         replication_mib: u64,
@@ -64,7 +67,11 @@ enum Action {
 
 fn main() {
     match Arguments::parse().action {
-        Some(Action::Run { output, rounds, only, replication_mib }) => run(output, rounds, &only, replication_mib),
+        Some(Action::Run { output, rounds, only, add, replication_mib }) => {
+            let mut results = Results::open(output);
+            results.add_rounds = add;
+            run(results, rounds, &only, replication_mib);
+        }
         Some(Action::Native { output }) => {
             let mut results = Results::open(output);
             http::native(&mut results);
@@ -80,8 +87,7 @@ fn main() {
 
 type Work<'a> = &'a dyn Fn(&mut Results);
 
-fn run(output: PathBuf, rounds: usize, only: &[String], replication_mib: u64) {
-    let mut results = Results::open(output);
+fn run(mut results: Results, rounds: usize, only: &[String], replication_mib: u64) {
     results.describe_machine();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|prefix| name.starts_with(prefix.as_str()));
     let works: [(&str, Work<'_>); 15] = [

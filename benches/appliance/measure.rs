@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct Results {
     #[serde(skip)]
     path: PathBuf,
+    /// Whether rounds come beside those that are there of the same row, not in their place.
+    #[serde(skip)]
+    pub add_rounds: bool,
     /// What it was measured on: machine, versions, date.
     #[serde(default)]
     pub machine: BTreeMap<String, String>,
@@ -37,7 +40,7 @@ pub struct Row {
     pub theirs: Vec<f64>,
     /// Bound of the ratio of medians, or of our median when there is nothing beside it.
     pub goal: Option<f64>,
-    /// When it was measured: a run may leave rows of an earlier one as they are.
+    /// When it was measured, or each part of it: a run may leave rows of an earlier one as they are.
     #[serde(default)]
     pub date: String,
 }
@@ -117,12 +120,19 @@ impl Results {
         std::fs::rename(&new, &self.path).unwrap();
     }
 
-    /// In the place of one with the same name.
+    /// In the place of one with the same name, or in addition to its rounds.
     pub fn add(&mut self, mut row: Row) {
         row.date = self.machine.get("date").cloned().unwrap_or_default();
+        let known = self.rows.iter().position(|known| known.name == row.name && known.beside == row.beside);
+        if let Some(known) = known.filter(|_| self.add_rounds).map(|known| self.rows[known].clone()) {
+            row.ours.splice(0..0, known.ours);
+            row.theirs.splice(0..0, known.theirs);
+            let is_said = known.date.ends_with(&row.date);
+            row.date = if is_said { known.date } else { format!("{}, {}", known.date, row.date) };
+        }
         eprintln!("{}", crate::report::line(&row));
-        match self.rows.iter_mut().find(|known| known.name == row.name && known.beside == row.beside) {
-            Some(known) => *known = row,
+        match known {
+            Some(known) => self.rows[known] = row,
             None => self.rows.push(row),
         }
         self.save();

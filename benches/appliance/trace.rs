@@ -28,8 +28,11 @@ pub fn run(results: &mut Results) {
     let snapshot = appliance.snapshot(&filesystem, "base");
     let post = |path: String, body: serde_json::Value| move |appliance: &Appliance| drop(appliance.post(&path, &body));
     let get = |path: String| move |appliance: &Appliance| drop(appliance.fetch(&path));
-    let requests: [(&str, Request); 9] = [
+    let requests: [(&str, Request); 12] = [
         ("GET /api/host/<id>", Box::new(get(format!("/api/host/{}", text(&host["id"]))))),
+        ("GET /api/pool/<id>", Box::new(get(format!("/api/pool/{pool}")))),
+        ("GET /api/disk", Box::new(get("/api/disk".to_owned()))),
+        ("GET /api/system", Box::new(get("/api/system".to_owned()))),
         ("GET /api/volume/<id>", Box::new(get(format!("/api/volume/{filesystem}")))),
         ("GET /api/volume", Box::new(get("/api/volume".to_owned()))),
         ("GET /api/snapshot", Box::new(get("/api/snapshot".to_owned()))),
