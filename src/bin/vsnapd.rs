@@ -67,7 +67,7 @@ fn run(arguments: &Arguments) -> Outcome {
         return Ok(page.render(&mut std::io::stdout())?);
     }
     let config = Config::load(&arguments.config)?;
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| format!("log = {:?}: {error}", config.log))?;
+    let filter = log_filter(&config.log).map_err(|error| format!("log = {:?}: {error}", config.log))?;
     if arguments.check_config {
         return Ok(writeln!(std::io::stdout(), "{}: good", arguments.config.display())?);
     }
@@ -81,6 +81,12 @@ fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// To the journal when it is there, else to stderr.
+/// rustls warns of every client that calls the appliance by its address, as many do: a line for each connection that
+/// nobody can do anything about. The configuration can have it back (`rustls=warn`).
+fn log_filter(wanted: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    EnvFilter::try_new(format!("rustls=error,{wanted}"))
+}
+
 fn start_logging(filter: EnvFilter) -> Outcome {
     let registry = tracing_subscriber::registry().with(filter);
     let journal = if stderr_is_the_journal() { tracing_journald::layer().ok() } else { None };
@@ -284,5 +290,21 @@ async fn renew(files: &tls::Files, engine: &Arc<Engine>, tls: &RustlsConfig) {
     match load(files, engine).await {
         Ok(config) => tls.reload_from_config(config),
         Err(error) => tracing::error!(%error, "the certificate cannot be checked; the old one stays"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_of_rustls_are_logged_when_they_are_wanted() {
+        let directives = |wanted: &str| {
+            let filter = log_filter(wanted).unwrap().to_string();
+            filter.split(',').map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(directives("info"), ["info", "rustls=error"].map(str::to_owned).into());
+        assert_eq!(directives("vsnap=debug,rustls=warn"), ["rustls=warn", "vsnap=debug"].map(str::to_owned).into());
+        assert!(log_filter("vsnap=loud").is_err());
     }
 }
