@@ -31,7 +31,8 @@ pub struct Config {
     pub iscsi: Iscsi,
     /// Replication.
     pub replication: Replication,
-    /// What is logged: an `EnvFilter` directive such as `info` or `vsnap=debug`.
+    /// What is logged: an `EnvFilter` directive such as `info` or `vsnap=debug`. Of rustls errors alone, unless it says
+    /// more of it.
     pub log: String,
 }
 

@@ -1,8 +1,8 @@
 //! What clients reach over the network: NFS exports, SMB shares, iSCSI LUNs, and which interface offers what.
 //!
-//! Each call but those for one object takes the whole wanted state of its kind, compares it with what is live, and applies
-//! the difference alone: so it may be repeated at any time, and clients of what does not change notice nothing. What others configured is
-//! left alone.
+//! Each call but those for one object takes the whole wanted state of its kind, compares it with what is live, and
+//! applies the difference alone: so it may be repeated at any time, and clients of what does not change notice nothing.
+//! What others configured is left alone.
 
 use super::{Result, lio::ScsiTarget, listen::Listen, network_rules::NetworkServices, nfs::NfsExport, samba::SmbShare};
 use crate::types::{VolumeId, host::ChapCredentials};

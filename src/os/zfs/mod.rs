@@ -2,8 +2,8 @@
 //!
 //! Reading goes through the JSON that `zpool status` prints, writing through their argv ([`pool`] has the flags and
 //! their reasons), and what can be done without starting a process is read from `/proc/spl/kstat/zfs` or asked of the
-//! kernel module: by an ioctl (`objset`, `facts`), of libzfs_core (`bookmark`, `creation`, `program`, `snapshot`), or by mount(2)
-//! (`mounting`).
+//! kernel module: by an ioctl (`objset`, `facts`), of libzfs_core (`bookmark`, `creation`, `program`, `snapshot`), or
+//! by mount(2) (`mounting`).
 //! Of `libzetta` only `ZfsLzc` is used: its parsers of `zpool status` and `zpool get`
 //! make pools vanish that are expanding, suspended or have a removed disk, and its `destroy` says Ok on failure
 //! (`clippy.toml` bans them).
