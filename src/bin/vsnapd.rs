@@ -80,13 +80,13 @@ fn run(arguments: &Arguments) -> Outcome {
     outcome
 }
 
-/// To the journal when it is there, else to stderr.
 /// rustls warns of every client that calls the appliance by its address, as many do: a line for each connection that
 /// nobody can do anything about. The configuration can have it back (`rustls=warn`).
 fn log_filter(wanted: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     EnvFilter::try_new(format!("rustls=error,{wanted}"))
 }
 
+/// To the journal when it is there, else to stderr.
 fn start_logging(filter: EnvFilter) -> Outcome {
     let registry = tracing_subscriber::registry().with(filter);
     let journal = if stderr_is_the_journal() { tracing_journald::layer().ok() } else { None };
