@@ -5,12 +5,15 @@ use std::{
     time::Duration,
 };
 
-use reqwest::blocking::{Client, RequestBuilder};
+use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
+use tokio::runtime::{self, Runtime};
 
-/// The API of an appliance over one connection that stays open.
+/// The API of an appliance over one connection that stays open. The client works in the thread that asks: what it would
+/// cost to hand a request to another thread and back is not the appliance's.
 pub struct Appliance {
     client: Client,
+    runtime: Runtime,
     base: String,
     user: String,
     password: String,
@@ -30,6 +33,7 @@ impl Appliance {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Appliance {
             client: new_client(),
+            runtime: runtime::Builder::new_current_thread().enable_all().build().unwrap(),
             base: format!("https://{host}:8900"),
             user: variable("VSNAP_BENCH_USER"),
             password: variable("VSNAP_BENCH_PASSWORD"),
@@ -86,14 +90,12 @@ impl Appliance {
 
     /// Reads the answer and does not look into it: what a client makes of it is not the appliance's cost.
     pub fn fetch(&self, path: &str) -> Vec<u8> {
-        self.answer(self.client.get(self.url(path)))
+        self.answer(self.client.get(self.url(path)), &self.password)
     }
 
     /// A GET over a new connection, with this password.
     pub fn get_anew(&self, path: &str, password: &str) -> Vec<u8> {
-        let answer = new_client().get(self.url(path)).basic_auth(&self.user, Some(password)).send().unwrap();
-        assert_eq!(answer.status(), 200);
-        answer.bytes().unwrap().into()
+        self.answer(new_client().get(self.url(path)), password)
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Value {
@@ -113,24 +115,32 @@ impl Appliance {
     }
 
     fn send(&self, request: RequestBuilder) -> Value {
-        serde_json::from_slice(&self.answer(request)).unwrap()
+        serde_json::from_slice(&self.answer(request, &self.password)).unwrap()
     }
 
     #[track_caller]
-    fn answer(&self, request: RequestBuilder) -> Vec<u8> {
-        let answer = request.basic_auth(&self.user, Some(&self.password)).send().unwrap();
-        let (status, url) = (answer.status(), answer.url().clone());
+    fn answer(&self, request: RequestBuilder, password: &str) -> Vec<u8> {
+        let request = request.basic_auth(&self.user, Some(password));
+        let (answer, body) = self.runtime.block_on(async {
+            let mut answer = request.send().await.unwrap();
+            let mut body = Vec::new();
+            while let Some(part) = answer.chunk().await.unwrap() {
+                body.extend_from_slice(&part);
+            }
+            (answer, body)
+        });
+        let url = answer.url();
         // What it does not know would be measured as something else.
         assert_eq!(answer.headers().get("x-vsnap-ignored"), None, "{url}");
-        let body = answer.bytes().unwrap();
-        assert_eq!(status, 200, "{url}: {}", String::from_utf8_lossy(&body));
-        body.into()
+        assert_eq!(answer.status(), 200, "{url}: {}", String::from_utf8_lossy(&body));
+        body
     }
 }
 
+/// By HTTP/1.1, as the programs of most who script against an API.
 fn new_client() -> Client {
     let builder = Client::builder().tls_danger_accept_invalid_certs(true).timeout(Duration::from_secs(1800));
-    builder.tcp_nodelay(true).build().unwrap()
+    builder.tcp_nodelay(true).http1_only().build().unwrap()
 }
 
 pub fn text(value: &Value) -> String {

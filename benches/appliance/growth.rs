@@ -1,6 +1,6 @@
 //! How the cost of an answer grows with the number of objects.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -21,6 +21,7 @@ use vsnap::{
 
 use crate::{
     appliance::{Appliance, list, shell, text},
+    http,
     measure::{Results, median, time},
 };
 
@@ -94,11 +95,8 @@ pub fn native(results: &mut Results) {
 
 /// One of each kind.
 fn make_first_ones(memory: &InMemory) {
-    let unused = memory.get("/api/disk?used_as=unused");
-    let disks: Vec<&Value> = list(&unused, "disks").iter().map(|disk| &disk["uuid"]).collect();
-    let pool = &memory.post("/api/pool", &json!({"name": "bench", "pool_type": "raid0", "disk_list": disks}))["id"];
-    let volume =
-        &memory.post("/api/volume", &json!({"name": "v1", "volume_type": "filesystem", "pool_id": pool}))["id"];
+    let pool = memory.make_pool();
+    let volume = memory.make_volume(&pool, "v1");
     memory.post("/api/snapshot", &json!({"vol_ids": [volume], "name": "first"}));
     memory.post("/api/share", &json!({"vol_id": volume, "share_type": "smb"}));
     memory.post("/api/host", &json!({"name": "host1", "iqns": ["iqn.1994-05.com.example:host1"]}));
@@ -189,7 +187,19 @@ pub struct InMemory {
     pub config: Config,
     /// Value of the header of that name.
     pub authorization: String,
+    os: Arc<FakeOs>,
+    engine: Arc<Engine>,
     _folder: tempfile::TempDir,
+}
+
+/// What the daemon does at its start until it can serve requests.
+fn start(os: &Arc<FakeOs>, config: &Config) -> (Arc<Engine>, Router) {
+    let catalog = Catalog::open(&config.state_dir.join("catalog.sqlite")).unwrap();
+    let system = System { zfs: os.clone(), machine: os.clone(), exports: os.clone(), peers: os.clone() };
+    let engine = Engine::new(catalog, system, config.clone()).unwrap();
+    engine.start().unwrap();
+    let router = api::router(engine.clone(), Options::from(config)).unwrap();
+    (engine, router)
 }
 
 impl InMemory {
@@ -206,19 +216,30 @@ impl InMemory {
         };
         let os = FakeOs::new();
         os.add_user(user, &password, true);
-        let catalog = Catalog::open(&folder.path().join("catalog.sqlite")).unwrap();
-        let system = System { zfs: os.clone(), machine: os.clone(), exports: os.clone(), peers: os };
-        let engine: Arc<Engine> = Engine::new(catalog, system, config.clone()).unwrap();
-        engine.start().unwrap();
+        let (engine, router) = start(&os, &config);
         let memory = InMemory {
             runtime: tokio::runtime::Runtime::new().unwrap(),
-            router: api::router(engine, Options::from(&config)).unwrap(),
+            router,
             config,
             authorization: basic(user, &password),
+            os,
+            engine,
             _folder: folder,
         };
         memory.post("/api/system", &json!({"action": "init", "multipool": true, "skip_pool": true}));
         memory
+    }
+
+    /// Ends and starts again, with the same storage and catalog. Tells the seconds until requests are served.
+    pub fn restart(&mut self) -> f64 {
+        assert!(self.engine.drain(Duration::from_secs(10)), "an operation is still running");
+        let (mut running, os, config) = (None, self.os.clone(), self.config.clone());
+        let seconds = time(|| {
+            (self.engine, self.router) = start(&os, &config);
+            running = Some(http::serve(self));
+        });
+        self.runtime.block_on(running.unwrap().stop(Duration::from_secs(10)));
+        seconds
     }
 
     pub fn get(&self, path: &str) -> Value {
@@ -227,6 +248,19 @@ impl InMemory {
 
     pub fn fetch(&self, path: &str) -> Bytes {
         self.send("GET", path, Body::empty())
+    }
+
+    /// A pool of all disks that there are. Tells its id.
+    pub fn make_pool(&self) -> Value {
+        let unused = self.get("/api/disk?used_as=unused");
+        let disks: Vec<&Value> = list(&unused, "disks").iter().map(|disk| &disk["uuid"]).collect();
+        self.post("/api/pool", &json!({"name": "bench", "pool_type": "raid0", "disk_list": disks}))["id"].clone()
+    }
+
+    /// A filesystem. Tells its id.
+    pub fn make_volume(&self, pool: &Value, name: &str) -> Value {
+        let body = json!({"name": name, "volume_type": "filesystem", "pool_id": pool});
+        self.post("/api/volume", &body)["id"].clone()
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Value {

@@ -93,7 +93,8 @@ pub fn native(results: &mut Results) {
     memory.runtime.block_on(running.stop(Duration::from_secs(10)));
 }
 
-fn serve(memory: &InMemory) -> Running {
+/// The server of the API, on a port that was free.
+pub fn serve(memory: &InMemory) -> Running {
     let _inside = memory.runtime.enter();
     let subject = || tls::Subject { hostname: "localhost".to_owned(), ..tls::Subject::default() };
     let tls = RustlsConfig::from_config(tls::Files::of(&memory.config).load(subject).unwrap());

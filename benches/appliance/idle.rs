@@ -2,10 +2,18 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::{
     appliance::{self, output},
+    growth::InMemory,
     measure::{Results, Row, Unit, time},
 };
+
+pub const EMPTY: &str = "idle, empty";
+pub const LARGE: &str = "idle, 1,000 volumes and 20,000 snapshots";
+
+const ROUNDS: usize = 10;
 
 /// How long it is watched.
 const WATCHED: Duration = Duration::from_secs(60);
@@ -33,9 +41,8 @@ fn sleeps(pid: &str) -> u64 {
 }
 
 pub fn run(results: &mut Results, name: &str) {
-    let large = name.contains("1,000");
-    let rounds = 10;
-    let starts: Vec<f64> = (0..rounds)
+    let large = name == LARGE;
+    let starts: Vec<f64> = (0..ROUNDS)
         .map(|_| {
             systemctl("stop");
             time(|| systemctl("start"))
@@ -52,20 +59,32 @@ pub fn run(results: &mut Results, name: &str) {
         memory.push(resident(&pid));
     }
     let mut add = |what: &str, unit: Unit, ours: Vec<f64>, goal: f64| {
-        let name = format!("{name}: {what}");
-        results.add(Row {
-            name,
-            beside: String::new(),
-            unit,
-            ours,
-            theirs: Vec::new(),
-            goal: Some(goal),
-            date: String::new(),
-        });
+        results.add(row(format!("{name}: {what}"), unit, ours, goal));
     };
     add("start to READY", Unit::Seconds, starts, 1.0);
     add("resident memory", Unit::Bytes, memory, if large { 80e6 } else { 30e6 });
     add("wake-ups", Unit::PerSecond, wakes, 1.0);
+}
+
+/// Nothing stands beside it.
+fn row(name: String, unit: Unit, ours: Vec<f64>, goal: f64) -> Row {
+    Row { name, beside: String::new(), unit, ours, theirs: Vec::new(), goal: Some(goal), date: String::new() }
+}
+
+/// The start on this machine, with storage in memory: what the daemon itself does of it.
+pub fn native(results: &mut Results) {
+    let mut memory = InMemory::new();
+    let mut measure = |name: &str, memory: &mut InMemory| {
+        let starts = (0..ROUNDS).map(|_| memory.restart()).collect();
+        results.add(row(format!("{name}: start to READY, without VM"), Unit::Seconds, starts, 1.0));
+    };
+    measure(EMPTY, &mut memory);
+    let pool = memory.make_pool();
+    let volumes: Vec<Value> = (0..1000).map(|at| memory.make_volume(&pool, &format!("v{at}"))).collect();
+    for at in 0..20 {
+        memory.post("/api/snapshot", &json!({"vol_ids": volumes, "name": format!("s{at}")}));
+    }
+    measure(LARGE, &mut memory);
 }
 
 fn systemctl(verb: &str) {

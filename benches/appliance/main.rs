@@ -74,6 +74,7 @@ fn main() {
         }
         Some(Action::Native { output }) => {
             let mut results = Results::open(output);
+            idle::native(&mut results);
             http::native(&mut results);
             growth::native(&mut results);
         }
@@ -103,9 +104,9 @@ fn run(mut results: Results, rounds: usize, only: &[String], replication_mib: u6
         ("trace", &trace::run),
         // It leaves 1,000 volumes and 20,000 snapshots to those after it.
         ("lists", &|results| {
-            idle::run(results, "idle, empty");
+            idle::run(results, idle::EMPTY);
             snapshots::lists(results, rounds.min(10));
-            idle::run(results, "idle, 1,000 volumes and 20,000 snapshots");
+            idle::run(results, idle::LARGE);
             growth::appliance(results);
         }),
         ("replication-incremental", &|results| replication::incremental(results, rounds.min(10))),
