@@ -95,7 +95,7 @@ fn facts(root: &Record, savings: Savings, table: DedupTable, mounted: bool) -> R
 fn savings(properties: &NvListRef) -> std::io::Result<Savings> {
     let number = |name: &str| {
         let property = properties.lookup_nvlist(name)?;
-        match value_of(&property).map(|property| property.value) {
+        match value_of(&property) {
             Some(NvData::Uint64(number)) => Ok(number),
             _ => Err(std::io::Error::other(format!("{name} is no number"))),
         }

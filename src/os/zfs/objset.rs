@@ -200,15 +200,14 @@ fn point(command: &mut [u8], place: usize, size: usize, memory: &[u8]) {
     command[size..size + 8].copy_from_slice(&(memory.len() as u64).to_ne_bytes());
 }
 
-/// A property's value and, when it was set somewhere, where.
-pub(super) struct Property<'a> {
-    pub value: NvData<'a>,
-    source: Option<String>,
+/// A property's value.
+pub(super) fn value_of(list: &NvListRef) -> Option<NvData<'_>> {
+    Some(list.iter().find(|pair| pair.name() == c"value")?.data())
 }
 
-pub(super) fn value_of(list: &NvListRef) -> Option<Property<'_>> {
-    let value = list.iter().find(|pair| pair.name() == c"value")?.data();
-    Some(Property { value, source: list.lookup_string("source").ok().and_then(|source| source.into_string().ok()) })
+/// Whether a property was set on the dataset of this name itself.
+fn is_local(list: &NvListRef, name: &str) -> bool {
+    list.lookup_string("source").is_ok_and(|source| source.to_bytes() == name.as_bytes())
 }
 
 impl OpenZfs {
@@ -294,8 +293,7 @@ fn record(name: &str, list: &NvListRef) -> Option<Record> {
     for pair in list {
         let key = pair.name().to_str().ok()?;
         let NvData::NvListRef(inner) = pair.data() else { continue };
-        let Some(Property { value, source }) = value_of(inner) else { continue };
-        let is_local = source.as_deref() == Some(name);
+        let Some(value) = value_of(inner) else { continue };
         match (key, value) {
             ("type", NvData::Uint64(number)) => {
                 let word = TYPES.iter().find(|(known, _)| *known == number).map_or("other", |(_, word)| word);
@@ -306,14 +304,14 @@ fn record(name: &str, list: &NvListRef) -> Option<Record> {
                 fields.extend(names.map(|clone| ("clone".to_owned(), escape(&clone))));
             }
             (key, NvData::Uint64(number)) => match OFF.iter().find(|(option, ..)| *option == key) {
-                Some((_, off, word)) if is_local => {
+                Some((_, off, word)) if is_local(inner, name) => {
                     fields.push((key.to_owned(), if number == *off { (*word).to_owned() } else { "on".to_owned() }));
                 }
                 // Inherited.
                 Some(_) => {}
                 None => fields.push((key.to_owned(), number.cast_signed().to_string())),
             },
-            (key, NvData::Str(text)) if !key.starts_with("vsnap:") || is_local => {
+            (key, NvData::Str(text)) if !key.starts_with(property::OURS) || is_local(inner, name) => {
                 fields.push((key.to_owned(), escape(&text.to_string_lossy())));
             }
             _ => {}

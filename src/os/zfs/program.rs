@@ -194,8 +194,14 @@ impl OpenZfs {
 
 /// Text as the programs write it, see [`HEAD`].
 pub(super) fn escape(text: &str) -> String {
-    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
 }
 
 impl Record {
