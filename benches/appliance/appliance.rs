@@ -137,10 +137,11 @@ impl Appliance {
     }
 }
 
-/// By HTTP/1.1, as the programs of most who script against an API.
+/// By HTTP/1.1, as the programs of most who script against an API. The server closes a connection that is idle for 15
+/// seconds.
 fn new_client() -> Client {
     let builder = Client::builder().tls_danger_accept_invalid_certs(true).timeout(Duration::from_secs(1800));
-    builder.tcp_nodelay(true).http1_only().build().unwrap()
+    builder.tcp_nodelay(true).http1_only().pool_idle_timeout(Duration::from_secs(10)).build().unwrap()
 }
 
 pub fn text(value: &Value) -> String {
