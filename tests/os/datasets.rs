@@ -351,6 +351,10 @@ fn after_an_import_everything_is_mounted_again() {
             system.run(&["zfs", "unmount", names[1].as_str()]);
             system.zfs.mount_pool(&system.name()).unwrap();
             assert_eq!(mounted(), [true, true]);
+            // As when udev could not open it while ZFS was at work.
+            std::fs::remove_file(lun.device()).unwrap();
+            system.zfs.mount_pool(&system.name()).unwrap();
+            assert!(std::fs::metadata(lun.device()).is_ok());
         }
     });
 }

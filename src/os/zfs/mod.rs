@@ -226,11 +226,7 @@ impl Zfs for OpenZfs {
     }
 
     fn mount_pool(&self, name: &ZpoolName) -> Result<()> {
-        if self.is_all_mounted(name)? {
-            return Ok(());
-        }
-        // With -R it passes over what is mounted already.
-        self.zfs(["mount", "-R", name.as_str()]).limit(Limit::Stall(pool::STALL)).output(messages::zfs).map(drop)
+        self.mount_all(name)
     }
 
     fn cache_statistics(&self, pools: &[ZpoolName]) -> Result<CacheStatistics> {

@@ -9,11 +9,19 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::{OpenZfs, program::Record, zvol::has_device};
+use super::{
+    OpenZfs, messages,
+    pool::STALL,
+    program::Record,
+    zvol::{has_device, link, wait_for_link},
+};
 use crate::{
-    os::{Error, Kind, Result, file, nfs_cache},
+    os::{Error, Kind, Result, command::Limit, file, nfs_cache},
     types::names::{DatasetName, ZpoolName},
 };
+
+/// `ZFS_VOLMODE_NONE`.
+const NO_DEVICE: &str = "3";
 
 impl OpenZfs {
     /// Mounts a filesystem where it belongs, with the flags that `zfs mount` gives.
@@ -29,20 +37,50 @@ impl OpenZfs {
         }
     }
 
-    /// Whether a pool's root and every filesystem in it is mounted.
-    pub(super) fn is_all_mounted(&self, pool: &ZpoolName) -> Result<bool> {
+    /// Mounts a pool's root and the filesystems in it that are not mounted, and waits for the devices of its zvols.
+    pub(super) fn mount_all(&self, pool: &ZpoolName) -> Result<()> {
         self.require_pool(pool.as_str(), || format!("looking at the mounts of {pool}"))?;
+        let below = self.names_below(pool.as_str())?;
+        if !self.is_all_mounted(pool, &below)? {
+            // With -R it passes over what is mounted already.
+            self.zfs(["mount", "-R", pool.as_str()]).limit(Limit::Stall(STALL)).output(messages::zfs)?;
+        }
+        self.wait_for_devices(&below)
+    }
+
+    /// Whether a pool's root and every filesystem in it is mounted.
+    fn is_all_mounted(&self, pool: &ZpoolName, below: &[String]) -> Result<bool> {
         let mounts = self.mounts.read()?;
         if !mounts.contains_key(pool.as_str()) {
             return Ok(false);
         }
-        for name in self.names_below(pool.as_str())?.iter().filter(|name| !mounts.contains_key(*name)) {
+        for name in below.iter().filter(|name| !mounts.contains_key(*name)) {
             // Its device is faster to look at than the dataset.
             if !has_device(name) && self.look(name)?.is_some_and(|record| record.find("type") == Some("filesystem")) {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whoever is told that the pool is there may open its zvols. One that udev can't be brought to link keeps nobody from
+    /// the rest.
+    fn wait_for_devices(&self, below: &[String]) -> Result<()> {
+        let mounts = self.mounts.read()?;
+        for name in below.iter().filter(|name| !mounts.contains_key(*name) && !has_device(name)) {
+            if !self.look(name)?.as_ref().is_some_and(has_link) {
+                continue;
+            }
+            match wait_for_link(&link(name)) {
+                // In all that time udev was told of the others as well.
+                Err(error) if error.kind == Kind::TimedOut => {
+                    tracing::error!(%error, "a zvol has no device");
+                    return Ok(());
+                }
+                result => result?,
+            }
+        }
+        Ok(())
     }
 
     /// Unmounts a filesystem and what of its snapshots is mounted. `Busy` when somebody works there.
@@ -81,6 +119,12 @@ pub(super) fn open_unmounted(name: &DatasetName) -> Result<OwnedFd> {
     open().map_err(|error| Error::io(format!("opening {name}"), &error.into()))
 }
 
+/// Whether udev makes a link for it: it is a zvol that is not hidden, and received to its end, before which the kernel
+/// tells no size.
+fn has_link(record: &Record) -> bool {
+    record.find("volsize").is_some() && record.find("volmode") != Some(NO_DEVICE)
+}
+
 /// Flags of mount(2) for what the properties say. The rest of them the kernel module reads itself.
 fn flags(record: &Record) -> MsFlags {
     // The kernel gives those that were set somewhere.
@@ -108,6 +152,16 @@ fn detach(place: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_is_made_for_what_has_a_device() {
+        let of = |fields: &[(&str, &str)]| {
+            let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            has_link(&Record::of("vpool1/lun1", fields.collect()))
+        };
+        assert!(of(&[("volsize", "8388608")]) && of(&[("volsize", "8388608"), ("volmode", "2")]));
+        assert!(!of(&[("quota", "0")]) && !of(&[("volsize", "8388608"), ("volmode", "3")]));
+    }
 
     #[test]
     fn flags_say_what_the_properties_say() {

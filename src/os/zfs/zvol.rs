@@ -26,10 +26,14 @@ const LINK_WAIT: Duration = Duration::from_millis(5);
 /// How long after the last time udev may be told again.
 const TELL_WAIT: Duration = Duration::from_secs(2);
 
+/// Where the link of a zvol is.
+pub(super) fn link(dataset: &str) -> String {
+    format!("{LINKS}/{dataset}")
+}
+
 /// Whether a dataset has a device, and so is a zvol. A filesystem with zvols in it has a folder in the place of a link.
 pub(super) fn has_device(dataset: &str) -> bool {
-    let device = Path::new(LINKS).join(dataset).metadata();
-    device.is_ok_and(|device| device.file_type().is_block_device())
+    std::fs::metadata(link(dataset)).is_ok_and(|device| device.file_type().is_block_device())
 }
 
 /// Waits for links. ZFS refuses to open a device while it is at work on its pools, and udev takes that for the end of the
