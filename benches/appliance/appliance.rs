@@ -1,19 +1,25 @@
 //! The appliance that is measured: its API, and programs beside it.
 
 use std::{
+    cell::Cell,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::runtime::{self, Runtime};
 
+/// When the client closes a connection that nothing is asked over. The server does after 15 seconds.
+const IDLE: Duration = Duration::from_secs(10);
+
 /// The API of an appliance over one connection that stays open. The client works in the thread that asks: what it would
 /// cost to hand a request to another thread and back is not the appliance's.
 pub struct Appliance {
     client: Client,
     runtime: Runtime,
+    /// When it was last asked.
+    asked: Cell<Instant>,
     base: String,
     user: String,
     password: String,
@@ -34,6 +40,7 @@ impl Appliance {
         Appliance {
             client: new_client(),
             runtime: runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            asked: Cell::new(Instant::now()),
             base: format!("https://{host}:8900"),
             user: variable("VSNAP_BENCH_USER"),
             password: variable("VSNAP_BENCH_PASSWORD"),
@@ -93,6 +100,13 @@ impl Appliance {
         self.answer(self.client.get(self.url(path)), &self.password)
     }
 
+    /// Asks something when nothing has been asked for long, so that the connection is open for what is measured next.
+    pub fn stay_connected(&self) {
+        if self.asked.get().elapsed() > IDLE / 2 {
+            self.fetch("/api/host?limit=0");
+        }
+    }
+
     /// A GET over a new connection, with this password.
     pub fn get_anew(&self, path: &str, password: &str) -> Vec<u8> {
         self.answer(new_client().get(self.url(path)), password)
@@ -129,6 +143,7 @@ impl Appliance {
             }
             (answer, body)
         });
+        self.asked.set(Instant::now());
         let url = answer.url();
         // What it does not know would be measured as something else.
         assert_eq!(answer.headers().get("x-vsnap-ignored"), None, "{url}");
@@ -137,11 +152,10 @@ impl Appliance {
     }
 }
 
-/// By HTTP/1.1, as the programs of most who script against an API. The server closes a connection that is idle for 15
-/// seconds.
+/// By HTTP/1.1, as the programs of most who script against an API.
 fn new_client() -> Client {
     let builder = Client::builder().tls_danger_accept_invalid_certs(true).timeout(Duration::from_secs(1800));
-    builder.tcp_nodelay(true).http1_only().pool_idle_timeout(Duration::from_secs(10)).build().unwrap()
+    builder.tcp_nodelay(true).http1_only().pool_idle_timeout(IDLE).build().unwrap()
 }
 
 pub fn text(value: &Value) -> String {

@@ -98,6 +98,7 @@ pub fn map(results: &mut Results, rounds: usize) {
         }
         targetcli(&lines);
         let ours = |_| {
+            appliance.stay_connected();
             let seconds = time(|| {
                 until_answer.push(time(|| map(last)));
                 wait_answers(INITIATOR, &target, there);

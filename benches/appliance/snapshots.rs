@@ -36,6 +36,7 @@ pub fn group(results: &mut Results, rounds: usize) {
     let volumes: Vec<String> = (0..GROUP).map(|at| appliance.filesystem(&pool, &format!("v{at}"))).collect();
     let ours = |round: usize, part: &str| {
         let body = json!({"vol_ids": volumes, "name": format!("{part}{round}")});
+        appliance.stay_connected();
         time(|| appliance.post("/api/snapshot", &body))
     };
     let names = |round: usize, part: &str| -> Vec<String> {
