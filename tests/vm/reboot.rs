@@ -26,7 +26,8 @@ fn everything_comes_back_and_strangers_are_left_alone() {
     // So that a failure here is no failure of every test that comes after it.
     let disks = bed.equal_disks(5);
     let _gone = bed.afterwards(format!(
-        "zpool destroy stranger && for part in /dev/disk/by-id/scsi-{0}-part*; do zpool labelclear -f $part; done; \
+        "zpool list stranger >/dev/null 2>&1 || zpool import -d /dev/disk/by-id stranger; zpool destroy stranger && \
+         for part in /dev/disk/by-id/scsi-{0}-part*; do zpool labelclear -f $part; done; \
          wipefs -qaf /dev/disk/by-id/scsi-{0}",
         disks[4]
     ));
