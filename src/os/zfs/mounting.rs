@@ -22,6 +22,8 @@ use crate::{
 
 /// `ZFS_VOLMODE_NONE`.
 const NO_DEVICE: &str = "3";
+/// `ZFS_KEYSTATUS_UNAVAILABLE`.
+const LOCKED: &str = "1";
 
 impl OpenZfs {
     /// Mounts a filesystem where it belongs, with the flags that `zfs mount` gives.
@@ -119,10 +121,11 @@ pub(super) fn open_unmounted(name: &DatasetName) -> Result<OwnedFd> {
     open().map_err(|error| Error::io(format!("opening {name}"), &error.into()))
 }
 
-/// Whether udev makes a link for it: it is a zvol that is not hidden, and received to its end, before which the kernel
-/// tells no size.
+/// Whether udev makes a link for it: it is a zvol that is not hidden, whose key, if it has one, is loaded, and received to
+/// its end, before which the kernel tells no size.
 fn has_link(record: &Record) -> bool {
-    record.find("volsize").is_some() && record.find("volmode") != Some(NO_DEVICE)
+    let is_hidden = record.find("volmode") == Some(NO_DEVICE) || record.find("keystatus") == Some(LOCKED);
+    record.find("volsize").is_some() && !is_hidden
 }
 
 /// Flags of mount(2) for what the properties say. The rest of them the kernel module reads itself.
@@ -160,6 +163,8 @@ mod tests {
             has_link(&Record::of("vpool1/lun1", fields.collect()))
         };
         assert!(of(&[("volsize", "8388608")]) && of(&[("volsize", "8388608"), ("volmode", "2")]));
+        assert!(of(&[("volsize", "8388608"), ("keystatus", "2")]));
+        assert!(!of(&[("volsize", "8388608"), ("keystatus", "1")]));
         assert!(!of(&[("quota", "0")]) && !of(&[("volsize", "8388608"), ("volmode", "3")]));
     }
 
