@@ -13,7 +13,8 @@ fn main() -> ExitCode {
         return refuse("this account is for replication between vSnap appliances only");
     };
     let ends = (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd());
-    match link_socket::bring(Path::new(link_socket::PATH), &partner, ends.0, ends.1) {
+    let address = std::env::var("SSH_CONNECTION").ok().and_then(|connection| link_socket::server_address(&connection));
+    match link_socket::bring(Path::new(link_socket::PATH), &partner, address, ends) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&format!("vsnapd does not answer: {error}")),
     }

@@ -233,7 +233,7 @@ fn serve_links(engine: &Arc<Engine>) -> Outcome {
             };
             let (engine, place) = (Arc::clone(&engine), Arc::clone(&open));
             let thread = std::thread::Builder::new().name("link".to_owned()).spawn(move || {
-                engine.serve_link(&incoming.partner, &incoming.input, &incoming.output);
+                engine.serve_link(&incoming.partner, incoming.address, &incoming.input, &incoming.output);
                 drop((incoming.bringer, place));
             });
             if let Err(error) = thread {

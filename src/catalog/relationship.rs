@@ -45,6 +45,10 @@ pub struct RelationshipRow {
     pub last_attempt: Option<SnapshotId>,
     /// Snapshot of the last completed session.
     pub last_success: Option<SnapshotId>,
+    /// The newest snapshot that both sides had when the replica was last looked at.
+    pub base: Option<SnapshotId>,
+    /// What was sent since then, and may have arrived.
+    pub sending: Option<SnapshotId>,
     /// Made at.
     pub created: Epoch,
     /// Last changed at.
@@ -70,7 +74,7 @@ pub struct NewRelationship<'a> {
 
 const QUERY: &str = "SELECT relationship.id, relationship.state, role, partner_id, relationship.volume_id, \
     volume.pool_id, volume.name, volume.volume_type, remote_pool_id, remote_volume_id, remote_name, last_status, \
-    last_attempt, last_success, relationship.time_created, relationship.time_updated \
+    last_attempt, last_success, base, sending, relationship.time_created, relationship.time_updated \
     FROM relationship JOIN volume ON volume.id = relationship.volume_id";
 
 fn column(field: RelationshipField) -> Option<&'static str> {
@@ -115,8 +119,10 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Result<RelationshipRow>> {
         last_status,
         last_attempt: row.get::<_, Option<i64>>(12)?.map(SnapshotId),
         last_success: row.get::<_, Option<i64>>(13)?.map(SnapshotId),
-        created: Epoch(row.get(14)?),
-        updated: Epoch(row.get(15)?),
+        base: row.get::<_, Option<i64>>(14)?.map(SnapshotId),
+        sending: row.get::<_, Option<i64>>(15)?.map(SnapshotId),
+        created: Epoch(row.get(16)?),
+        updated: Epoch(row.get(17)?),
     }))
 }
 
@@ -209,6 +215,22 @@ pub fn set_last(
          last_success = coalesce(?4, last_success) WHERE id = ?1",
         params![id.as_str(), status.word(), snapshot.map(|snapshot| snapshot.0), success.map(|snapshot| snapshot.0)],
     )?;
+    Ok(())
+}
+
+/// The replica was looked at, or has got a snapshot: the newest that both sides have.
+pub fn set_base(transaction: &Transaction<'_>, id: &RelationshipId, base: Option<SnapshotId>) -> Result<()> {
+    change(
+        transaction,
+        "UPDATE relationship SET base = ?2, sending = NULL WHERE id = ?1",
+        params![id.as_str(), base.map(|snapshot| snapshot.0)],
+    )?;
+    Ok(())
+}
+
+/// A snapshot is about to be sent.
+pub fn set_sending(transaction: &Transaction<'_>, id: &RelationshipId, snapshot: SnapshotId) -> Result<()> {
+    change(transaction, "UPDATE relationship SET sending = ?2 WHERE id = ?1", params![id.as_str(), snapshot.0])?;
     Ok(())
 }
 

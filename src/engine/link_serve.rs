@@ -2,6 +2,7 @@
 //! gets at nothing but what the two share.
 
 use std::{
+    net::IpAddr,
     os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -18,7 +19,7 @@ use crate::{
     types::{
         RelationshipId, SystemId,
         link::{Answer, FailureKind, MAX_QUESTION, Message, Question, VERSION},
-        network::Service,
+        network::{Interface, Service},
     },
 };
 
@@ -27,14 +28,22 @@ const SILENCE: Duration = Duration::from_secs(900);
 
 /// The ends of a link.
 pub(super) struct Ends<'a> {
+    /// Address of this appliance that the partner came to, if that is known.
+    pub(super) address: Option<IpAddr>,
     pub(super) input: &'a OwnedFd,
     pub(super) output: &'a OwnedFd,
 }
 
 impl Engine {
     /// Answers what a partner asks, until it closes the link or says something that makes no sense.
-    pub fn serve_link(self: &Arc<Self>, partner: &SystemId, input: &OwnedFd, output: &OwnedFd) {
-        let ends = Ends { input, output };
+    pub fn serve_link(
+        self: &Arc<Self>,
+        partner: &SystemId,
+        address: Option<IpAddr>,
+        input: &OwnedFd,
+        output: &OwnedFd,
+    ) {
+        let ends = Ends { address, input, output };
         let stop = || self.stopping.load(Ordering::Relaxed);
         loop {
             let text = match read_text(input, MAX_QUESTION, Some(SILENCE), &stop) {
@@ -111,7 +120,10 @@ impl Engine {
             }
             Question::State { relationship } => self.replica_state(partner, &relationship),
             Question::Discard { relationship } => self.discard_delivery(partner, &relationship).map(done),
-            Question::Receive(delivery) => return self.receive_delivery(partner, &delivery, ends),
+            Question::Receive(delivery) => {
+                self.require_replication(ends.address).map_err(goes_on)?;
+                return self.receive_delivery(partner, &delivery, ends);
+            }
         };
         answer.map(Some).map_err(goes_on)
     }
@@ -131,10 +143,31 @@ impl Engine {
     }
 
     /// Where this appliance takes data.
-    pub(super) fn replication_addresses(&self) -> Result<Vec<std::net::IpAddr>> {
+    pub(super) fn replication_addresses(&self) -> Result<Vec<IpAddr>> {
         let networks = self.networks()?;
         let offering = networks.iter().filter(|network| network.services.has(Service::Repl));
         Ok(offering.flat_map(|network| network.interface.reachable()).collect())
+    }
+
+    /// Fails unless data may come in here: over an interface that has service `repl`. What is only asked may come over
+    /// any that lets SSH in.
+    fn require_replication(&self, address: Option<IpAddr>) -> Result<()> {
+        let networks = self.networks()?;
+        let has_address = |interface: &Interface| match address {
+            Some(IpAddr::V4(address)) => interface.ip4_addrs.contains(&address),
+            Some(IpAddr::V6(address)) => interface.ip6_addrs.contains(&address),
+            None => false,
+        };
+        let came_over = networks.iter().find(|network| has_address(&network.interface));
+        let why = match came_over {
+            Some(network) if network.services.has(Service::Repl) => return Ok(()),
+            Some(network) => format!("interface {} does not have service repl", network.interface.name),
+            // An address that is no interface's own: the connection was led here.
+            None if networks.iter().any(|network| network.services.has(Service::Repl)) => return Ok(()),
+            None => "no interface has service repl".to_owned(),
+        };
+        // Busy: whoever asks tries again for a while, since another way may come back.
+        Err(Error::Busy(format!("{why}, so no data is taken there; give it repl, or make one that has it reachable")))
     }
 
     /// A relationship that this partner may speak of.

@@ -113,6 +113,8 @@ pub struct Engine {
     checked: Mutex<HashMap<i64, Vec<SnapshotFacts>>>,
     sessions: session::Sessions,
     throttle: session::throttle::Throttle,
+    /// While it is decided which bookmarks are needed, and while one more comes to be.
+    bookmarks: Mutex<()>,
     idle_links: link::IdleLinks,
     /// Streams that are being received.
     deliveries: Mutex<HashMap<RelationshipId, Arc<dyn Process>>>,
@@ -145,6 +147,7 @@ impl Engine {
             checked: Mutex::default(),
             sessions: session::Sessions::default(),
             throttle: session::throttle::Throttle::default(),
+            bookmarks: Mutex::default(),
             idle_links: link::IdleLinks::default(),
             deliveries: Mutex::default(),
             stopping: AtomicBool::new(false),

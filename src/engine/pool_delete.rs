@@ -19,31 +19,38 @@ impl Engine {
         self.pool_row(id)?;
         let relationships = self.catalog.read(|view| catalog::relationship::of_pool(view, id))?;
         // Of a pool that is not here nothing can be ended; they are forgotten with it.
-        if !force || self.is_readable(id)? {
+        if !relationships.is_empty() && (!force || self.is_readable(id)?) {
+            // All that would refuse the deletion first: a relationship does not come back.
+            self.require_deletable(id, force)?;
             self.end_relationships_of(caller, &relationships, force)?;
         }
         let _guard = self.locks.acquire(vec![Key::Pool(id), Key::Contents(id)], "the deletion of the pool")?;
-        let row = self.pool_row(id)?;
-        let locked = self.catalog.read(|view| catalog::snapshot::locked_in_pool(view, id, self.now()))?;
-        self.require_unlocked(&format!("pool {id}"), &locked)?;
-        let paths = match self.imported(&row) {
-            Ok(status) => {
-                self.require_deletable(&row, &status)?;
-                if !force && self.is_readable(id)? {
-                    self.require_no_strangers(&row)?;
-                }
-                disk_paths(&status)
-            }
-            Err(Error::State(message)) if !force => {
-                return Err(Error::State(format!("{message}; or delete it with ?force=true, which only forgets it")));
-            }
-            Err(Error::State(_)) => Vec::new(),
-            Err(error) => return Err(error),
-        };
+        let paths = self.require_deletable(id, force)?;
         self.perform(caller, |transaction| {
             catalog::pool::set_state(transaction, id, RowState::Deleting)?;
             Ok(Operation::DeletePool { pool: id, paths })
         })
+    }
+
+    /// Disks of a pool that can be deleted; none when it is not here and only to be forgotten.
+    fn require_deletable(&self, id: PoolId, force: bool) -> Result<Vec<String>> {
+        let row = self.pool_row(id)?;
+        let locked = self.catalog.read(|view| catalog::snapshot::locked_in_pool(view, id, self.now()))?;
+        self.require_unlocked(&format!("pool {id}"), &locked)?;
+        match self.imported(&row) {
+            Ok(status) => {
+                self.require_destroyable(&row, &status)?;
+                if !force && self.is_readable(id)? {
+                    self.require_no_strangers(&row)?;
+                }
+                Ok(disk_paths(&status))
+            }
+            Err(Error::State(message)) if !force => {
+                Err(Error::State(format!("{message}; or delete it with ?force=true, which only forgets it")))
+            }
+            Err(Error::State(_)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Fails when somebody else made datasets in the pool: they would go with it.
@@ -63,7 +70,7 @@ impl Engine {
         )))
     }
 
-    fn require_deletable(&self, row: &PoolRow, status: &PoolStatus) -> Result<()> {
+    fn require_destroyable(&self, row: &PoolRow, status: &PoolStatus) -> Result<()> {
         if status.state == Health::Suspended {
             return Err(Error::State(format!(
                 "pool {} is suspended and can't be deleted now: ZFS would wait for its disks for ever; bring them \
@@ -85,7 +92,7 @@ impl Engine {
             None => {}
             Some(_) => {
                 let status = self.imported(&row)?;
-                self.require_deletable(&row, &status)?;
+                self.require_destroyable(&row, &status)?;
                 self.apply_exports_of_pool(pool)?;
                 self.zfs.destroy_pool(&name)?;
             }

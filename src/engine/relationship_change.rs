@@ -3,18 +3,15 @@
 
 use rusqlite::Connection;
 
-use super::{
-    Caller, Engine, link::Trouble, locks::Key, operation::Operation, snapshot::number_in, volume::dataset_name,
-};
+use super::{Caller, Engine, link::Trouble, locks::Key, operation::Operation, volume::dataset_name};
 use crate::{
     catalog::{
         self, RowState,
         relationship::{NewRelationship, RelationshipRow},
-        volume::VolumeRow,
     },
     error::{Error, Result},
     types::{
-        Name, PoolId, RelationshipId, SnapshotId, SystemId, VolumeId,
+        Name, PoolId, RelationshipId, SystemId, VolumeId,
         link::{Answer, FailureKind, NewReplica, Question},
         names::DatasetName,
         relationship::{Relationship, RelationshipRequest, Role},
@@ -89,8 +86,14 @@ impl Engine {
             // Only of use when there is something to compare with.
             guids: if reuse { self.newest_guids(&dataset)? } else { Vec::new() },
         });
-        let answer = self.ask_partner(&partner, &question).map_err(|trouble| trouble.into_error(&partner))?;
-        let Answer::Replica { volume, name, pool } = answer else { return Err(senseless(&row.partner)) };
+        let ask =
+            |question: &Question| self.ask_partner(&partner, question).map_err(|trouble| trouble.into_error(&partner));
+        let Answer::Replica { volume, name, pool } = ask(&question)? else { return Err(senseless(&row.partner)) };
+        if reuse {
+            let question = Question::State { relationship: relationship.clone() };
+            let Answer::State { snapshots, .. } = ask(&question)? else { return Err(senseless(&row.partner)) };
+            self.note_base_of_reused(relationship, &dataset, &snapshots)?;
+        }
         self.finish(id, |transaction| {
             catalog::relationship::set_ready(transaction, relationship, (pool, volume), &name)
         })
@@ -135,7 +138,7 @@ impl Engine {
     }
 
     /// Ends a relationship on both sides. The replica goes unless it is to be preserved. `force`: also when the partner
-    /// can't be reached, whose side stays as it is then.
+    /// can't be reached, whose side stays as it is then. One that can be reached and refuses is heard.
     pub fn delete_relationship(
         &self,
         caller: &Caller,
@@ -176,16 +179,21 @@ impl Engine {
         if row.state == RowState::Creating {
             return Err(Error::Busy(format!("relationship {} is still being made", row.id)));
         }
-        self.end_sessions_of(&row.id, "the relationship was removed")?;
+        let goes = row.role == Role::Replica && !preserve;
+        let require_endable = || -> Result<()> {
+            self.require_readable(row.pool)?;
+            if goes {
+                self.require_deletable_volume(&self.volume_row(row.volume)?)?;
+            }
+            Ok(())
+        };
+        // Once before a session is ended for it, and once when nobody else is at work any longer.
+        require_endable()?;
+        self.end_sessions_of(&row.id, "ended because the relationship was to be removed")?;
         self.end_delivery(&row.id);
         let keys = vec![Key::Within(row.pool), Key::Volume(row.volume)];
         let _guard = self.locks.acquire(keys, "the end of the relationship")?;
-        let goes = row.role == Role::Replica && !preserve;
-        let volume = self.volume_row(row.volume)?;
-        self.require_readable(row.pool)?;
-        if goes {
-            self.require_deletable_volume(&volume)?;
-        }
+        require_endable()?;
         self.perform(caller, |transaction| {
             catalog::relationship::set_state(transaction, &row.id, RowState::Deleting)?;
             if goes {
@@ -229,7 +237,7 @@ impl Engine {
         let question = Question::EndRelationship { relationship: row.id.clone(), preserve };
         match self.ask_partner(&partner, &question) {
             Ok(_) | Err(Trouble::Refused(FailureKind::NotFound, _)) => Ok(()),
-            Err(trouble) if force => {
+            Err(trouble @ (Trouble::Unreachable(_) | Trouble::Unwelcome(_))) if force => {
                 let error = trouble.into_error(&partner);
                 tracing::warn!(relationship.id = %row.id, %error, "the relationship ends on this side alone");
                 Ok(())
@@ -253,23 +261,6 @@ impl Engine {
             catalog::volume::set_state(transaction, volume, RowState::Ready)?;
             catalog::relationship::set_state(transaction, relationship, RowState::Ready)
         })
-    }
-
-    /// Destroys the bookmarks of a volume that no relationship needs as a base any longer; `without`: one that counts
-    /// no more. Bookmarks of others are left alone.
-    pub(super) fn drop_bookmarks(&self, volume: &VolumeRow, without: Option<&RelationshipId>) -> Result<()> {
-        let rows = self.catalog.read(|view| catalog::relationship::of_volume(view, volume.id))?;
-        let rows = rows.iter().filter(|row| Some(&row.id) != without);
-        let needed: Vec<SnapshotId> = rows.flat_map(|row| [row.last_success, row.last_attempt]).flatten().collect();
-        let dataset = dataset_name(volume)?;
-        for facts in self.zfs.bookmarks(&dataset)? {
-            if let Some(snapshot) = bookmark_number(&facts.name)
-                && !needed.contains(&snapshot)
-            {
-                self.zfs.destroy_bookmark(&dataset.bookmark(snapshot))?;
-            }
-        }
-        Ok(())
     }
 
     /// Fails when a volume is a replica: what is done to it would be lost, or make it useless as one.
@@ -303,11 +294,6 @@ pub(super) fn require_no_replica(view: &Connection, volume: VolumeId, what: &str
         ))),
         None => Ok(()),
     }
-}
-
-/// The number in a ZFS name such as `vpool1/fs2#snap3`, if that is a bookmark of ours.
-pub(super) fn bookmark_number(name: &str) -> Option<SnapshotId> {
-    number_in(&name.replacen('#', "@", 1))
 }
 
 pub(super) fn senseless(partner: &SystemId) -> Error {

@@ -5,7 +5,7 @@ use super::{
     exports::Export,
     locks::Key,
     operation::Operation,
-    relationship_change::bookmark_number,
+    session::base::bookmark_number,
     snapshot::{number_in, require_ready, snapshot_list},
     volume::{dataset_name, volume_list},
 };
@@ -108,12 +108,12 @@ impl Engine {
                     session.session.id, row.id
                 )));
             }
-            if row.last_success.is_some_and(|last| last > target) {
+            if row.base.is_some_and(|base| base > target) {
                 return Err(Error::Busy(format!(
                     "the replica of relationship {} has snapshot {} already, so it could not follow; delete the relationship \
                      first",
                     row.id,
-                    row.last_success.map_or(0, |last| last.0)
+                    row.base.map_or(0, |base| base.0)
                 )));
             }
         }

@@ -1,9 +1,10 @@
 //! Where links of partners come in: a Unix socket that only the link account and root may open. Who comes hands over the
-//! two ends of its SSH channel and says which partner's key opened it; from then on the daemon talks to the partner
+//! two ends of its SSH channel and says which partner's key opened it, and at which address; from then on the daemon talks to the partner
 //! itself, without a process or a copy in between.
 
 use std::{
     io::{IoSlice, IoSliceMut},
+    net::IpAddr,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::{
@@ -30,13 +31,15 @@ use crate::types::SystemId;
 pub const PATH: &str = "/run/vsnap-link.sock";
 /// How long a process that came has to say who it is.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Digits of an id.
-const ID_BYTES: usize = 32;
+/// Room for an id, a space, and an address.
+const TEXT_BYTES: usize = 96;
 
 /// A link that came in.
 pub struct Incoming {
     /// Whose key opened it.
     pub partner: SystemId,
+    /// Address of this appliance that it came to, if that is known.
+    pub address: Option<IpAddr>,
     /// From the partner.
     pub input: OwnedFd,
     /// To the partner.
@@ -80,18 +83,19 @@ impl LinkSocket {
             return Err(Error::new(Kind::Denied, action, format!("user {uid} may not bring one")));
         }
         bringer.set_read_timeout(Some(PATIENCE)).map_err(io)?;
-        let (partner, ends) = receive(&bringer).map_err(|error| io(error.into()))?;
+        let (text, ends) = receive(&bringer).map_err(|error| io(error.into()))?;
         let mut ends = ends.into_iter();
         let (Some(input), Some(output)) = (ends.next(), ends.next()) else {
             return Err(Error::new(Kind::Other, action, "it came without its ends"));
         };
-        let partner = partner.parse().map_err(|_| Error::new(Kind::Other, action, "it came without a partner's id"))?;
-        Ok(Incoming { partner, input, output, bringer })
+        let (partner, address) =
+            introduction(&text).ok_or_else(|| Error::new(Kind::Other, action, "it came without a partner's id"))?;
+        Ok(Incoming { partner, address, input, output, bringer })
     }
 }
 
 fn receive(bringer: &UnixStream) -> nix::Result<(String, Vec<OwnedFd>)> {
-    let mut text = [0; ID_BYTES];
+    let mut text = [0; TEXT_BYTES];
     let mut space = cmsg_space!([RawFd; 2]);
     let mut parts = [IoSliceMut::new(&mut text)];
     let message = recvmsg::<UnixAddr>(bringer.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
@@ -107,12 +111,45 @@ fn receive(bringer: &UnixStream) -> nix::Result<(String, Vec<OwnedFd>)> {
     Ok((String::from_utf8_lossy(&text[..bytes]).into_owned(), ends))
 }
 
+/// What one says who brings a link: the partner, and the address that it came to.
+fn introduction(text: &str) -> Option<(SystemId, Option<IpAddr>)> {
+    let (partner, address) = text.split_once(' ').unwrap_or((text, ""));
+    Some((partner.parse().ok()?, address.parse().ok()))
+}
+
+/// The server's address in `SSH_CONNECTION`: `client port server port` (ssh(1)).
+pub fn server_address(connection: &str) -> Option<IpAddr> {
+    connection.split_ascii_whitespace().nth(2)?.parse().ok()
+}
+
 /// Brings a link to the daemon and waits until it is over: what `vsnap-link` does.
-pub fn bring(path: &Path, partner: &SystemId, input: RawFd, output: RawFd) -> std::io::Result<()> {
+pub fn bring(
+    path: &Path,
+    partner: &SystemId,
+    address: Option<IpAddr>,
+    (input, output): (RawFd, RawFd),
+) -> std::io::Result<()> {
     let daemon = UnixStream::connect(path)?;
     let ends = [input, output];
-    let parts = [IoSlice::new(partner.as_str().as_bytes())];
+    let text = address.map_or_else(|| partner.to_string(), |address| format!("{partner} {address}"));
+    let parts = [IoSlice::new(text.as_bytes())];
     sendmsg::<()>(daemon.as_raw_fd(), &parts, &[ControlMessage::ScmRights(&ends)], MsgFlags::empty(), None)?;
     // The daemon says nothing here; it closes.
     std::io::Read::read(&mut &daemon, &mut [0]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_brings_a_link_says_for_whom_and_where_it_came_in() {
+        let partner = SystemId::random();
+        let address: IpAddr = "2001:db8::1".parse().unwrap();
+        assert_eq!(server_address("192.0.2.7 50312 2001:db8::1 22"), Some(address));
+        assert_eq!(server_address("192.0.2.7 50312"), None);
+        assert_eq!(introduction(&format!("{partner} {address}")), Some((partner.clone(), Some(address))));
+        assert_eq!(introduction(partner.as_str()), Some((partner, None)));
+        assert_eq!(introduction("192.0.2.7"), None);
+    }
 }

@@ -273,7 +273,8 @@ impl Wire for Network {
         let is_served =
             move || far.running().is_some_and(|running| std::ptr::eq(Arc::as_ptr(&running), served.as_ptr()));
         let input = self.weathered(input, is_served);
-        std::thread::spawn(move || engine.serve_link(&access.id, &input, &output));
+        let address = contact.address.as_str().parse().ok();
+        std::thread::spawn(move || engine.serve_link(&access.id, address, &input, &output));
         Ok(())
     }
 }

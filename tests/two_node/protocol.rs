@@ -22,7 +22,7 @@ impl Link {
     fn open(node: &Arc<Node>, partner: SystemId) -> Self {
         let ((input, to), (from, output)) = (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
         let engine = node.engine();
-        std::thread::spawn(move || engine.serve_link(&partner, &input, &output));
+        std::thread::spawn(move || engine.serve_link(&partner, None, &input, &output));
         Link { to, from }
     }
 

@@ -1,7 +1,7 @@
 use vsnap::{
     error::Error,
     types::{
-        Name, SnapshotId,
+        Epoch, Name, SnapshotId,
         relationship::{RelationshipRequest, Role},
         selection::Selection,
         share::{AllowedHosts, ShareProperties, ShareType},
@@ -135,6 +135,8 @@ fn failover_and_back_sends_only_what_changed() {
     pair.a.engine().act_on_volume(&caller(), volume, rollback).unwrap();
     let id = pair.b.engine().create_relationship(&caller(), replica, back).unwrap().id;
     assert_eq!(pair.a.engine().relationship(&id).unwrap().local_volume, volume);
+    // What they have in common can go here before the first session.
+    pair.b.engine().delete_snapshot(&caller(), first.remote_snapshot.unwrap()).unwrap();
     pair.b.sync(&id);
     assert_eq!(pair.a.read(volume).as_deref(), Some(&b"written after the failover"[..]));
     let row = pair.a.engine().snapshots(&Selection::default()).unwrap().0;
@@ -159,6 +161,31 @@ fn volumes_and_pools_with_relationships_go_by_force_and_the_other_side_keeps_its
     engine.delete_pool(&caller(), pair.pool_a, true).unwrap();
     assert_eq!(pair.a.stored("SELECT count(*) FROM relationship"), 0);
     assert_eq!(pair.b.stored("SELECT count(*) FROM relationship"), 0);
+}
+
+#[test]
+fn a_deletion_that_is_refused_ends_no_relationship() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    let session = pair.a.sync(&relationship);
+    let (engine, replica) = (pair.a.engine(), pair.replica(&relationship));
+    let expires = Some(Epoch(i64::MAX));
+    let locked = SnapshotRequest { volumes: vec![volume], name: None, retention: Retention { expires, locked: true } };
+    engine.create_snapshots(&caller(), locked).unwrap();
+    let error = engine.delete_pool(&caller(), pair.pool_a, true).unwrap_err();
+    assert!(matches!(&error, Error::State(message) if message.contains("locked")), "{error:?}");
+    // The partner can be reached and refuses: force is not for that.
+    let source = VolumeSource::Clone { snapshot: session.remote_snapshot.unwrap() };
+    let request = VolumeRequest { name: Name::new("look").unwrap(), source };
+    let clone = pair.b.engine().create_volume(&caller(), request).unwrap();
+    let error = engine.delete_relationship(&caller(), &relationship, false, true).unwrap_err();
+    assert!(matches!(&error, Error::Busy(message) if message.contains("clones")), "{error:?}");
+    for node in [&pair.a, &pair.b] {
+        assert_eq!(node.stored("SELECT count(*) FROM relationship WHERE state = 'ready'"), 1);
+    }
+    pair.a.sync(&relationship);
+    pair.b.engine().delete_volume(&caller(), clone.id, false).unwrap();
+    engine.delete_relationship(&caller(), &relationship, false, true).unwrap();
+    assert!(matches!(pair.b.engine().volume(replica), Err(Error::NotFound { .. })));
 }
 
 #[test]

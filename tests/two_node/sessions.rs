@@ -7,9 +7,11 @@ use vsnap::{
     error::Error,
     types::{
         Name,
+        network::Services,
         partner::{PartnerUpdate, PreferencesUpdate},
         selection::{Selection, SessionField, Value},
         session::{SessionRequest, SessionStatus},
+        volume::VolumeAction,
     },
 };
 
@@ -56,6 +58,46 @@ fn the_same_snapshot_twice_is_sent_once() {
     let again = pair.a.wait(again.id);
     assert_eq!((again.status, again.sent), (SessionStatus::Completed, Some(0)));
     assert_eq!(again.remote_snapshot, first.remote_snapshot);
+}
+
+#[test]
+fn an_older_snapshot_again_leaves_what_the_next_session_builds_on() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    let first = pair.a.sync(&relationship);
+    pair.a.write(volume, b"two");
+    let second = pair.a.sync(&relationship);
+    let request = SessionRequest { snapshot: first.local_snapshot, remote_name: None };
+    let again = pair.a.engine().create_session(&caller(), &relationship, request).unwrap();
+    let again = pair.a.wait(again.id);
+    assert_eq!((again.status, again.remote_snapshot), (SessionStatus::Completed, first.remote_snapshot), "{again:?}");
+    // The replica's newest one is still known, and what it has can't be rolled back under it.
+    let rollback = VolumeAction::Rollback {
+        snapshot: first.local_snapshot.unwrap(),
+        discard_snapshots: vec![second.local_snapshot.unwrap()],
+        discard_clones: Vec::new(),
+        discard_shares: Vec::new(),
+        discard_hosts: Vec::new(),
+    };
+    let error = pair.a.engine().act_on_volume(&caller(), volume, rollback).unwrap_err();
+    assert!(matches!(&error, Error::Busy(message) if message.contains("could not follow")), "{error:?}");
+    pair.a.engine().delete_snapshot(&caller(), second.local_snapshot.unwrap()).unwrap();
+    pair.a.write(volume, b"three");
+    pair.a.sync(&relationship);
+    assert_eq!(pair.b.read(pair.replica(&relationship)).as_deref(), Some(&b"three"[..]));
+}
+
+#[test]
+fn data_comes_in_over_interfaces_with_that_service_alone() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    let id = pair.b.os.world().interfaces[0].id.clone();
+    let serve =
+        |words: &[&str]| pair.b.engine().update_network(&caller(), &id, Services::read(words).unwrap()).unwrap();
+    serve(&["mgmt", "nfs"]);
+    let message = pair.a.fail(&relationship);
+    assert!(message.contains("does not have service repl"), "{message}");
+    assert_eq!(pair.b.engine().snapshots(&Selection::default()).unwrap().1, 0);
+    serve(&["mgmt", "repl"]);
+    pair.a.sync(&relationship);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //!
 //! A session is a row and, while it is at work, a thread. Rows are the truth: after a restart those that were not over
 //! are put to work again, and go on where the stream was cut. [`plan`] decides what is sent, [`run`] does it, [`throttle`]
-//! says how fast.
+//! says how fast, [`base`] keeps what the next one builds on.
 
+pub(super) mod base;
 mod plan;
 mod progress;
 mod run;
@@ -17,6 +18,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+use rusqlite::Transaction;
 
 use self::progress::Progress;
 use super::{Caller, Engine, snapshot::require_ready};
@@ -251,12 +254,24 @@ impl Engine {
 
     /// Writes down how a session stands, unless it is over; with its end, how its relationship stands.
     fn update_session(&self, id: SessionId, change: impl FnOnce(&mut Session)) -> Result<()> {
+        self.change_session(id, |_, session| {
+            change(session);
+            Ok(())
+        })
+    }
+
+    /// As [`Engine::update_session`], with what else changes in the same moment.
+    fn change_session(
+        &self,
+        id: SessionId,
+        change: impl FnOnce(&Transaction<'_>, &mut Session) -> Result<()>,
+    ) -> Result<()> {
         self.catalog.write(|transaction| -> Result<()> {
             let Some(mut row) = catalog::session::find(transaction, id)? else { return Ok(()) };
             if row.session.status.is_over() {
                 return Ok(());
             }
-            change(&mut row.session);
+            change(transaction, &mut row.session)?;
             let session = &mut row.session;
             if session.status.is_over() {
                 session.ended = Some(self.now());

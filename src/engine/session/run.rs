@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Control,
+    base::bookmark_number,
     plan::{Conflict, Facts, Interrupted, Plan, Point, Step, plan},
     progress,
     throttle::Limits,
@@ -17,7 +18,7 @@ use crate::{
     engine::{
         Engine,
         link::{Conversation, Trouble, UNSTOPPABLE},
-        relationship_change::{bookmark_number, senseless},
+        relationship_change::senseless,
         snapshot::number_in,
         volume::dataset_name,
     },
@@ -64,6 +65,8 @@ struct Source {
 struct Arrived {
     snapshot: SnapshotId,
     name: Name,
+    /// The newest snapshot that both sides have now, by its number here.
+    base: Option<SnapshotId>,
 }
 
 impl Engine {
@@ -171,7 +174,7 @@ impl Engine {
 
     fn complete_session(&self, id: SessionId, control: &Control, arrived: Arrived) -> Result<()> {
         let row = self.session_row(id)?;
-        self.update_session(id, |session| {
+        self.change_session(id, |transaction, session| {
             let sent = session.sent.unwrap_or(0) + control.progress.sent();
             session.status = SessionStatus::Completed;
             session.address = control.progress.address().or(session.address.take());
@@ -180,6 +183,7 @@ impl Engine {
             session.sent = Some(sent);
             let seconds = session.started.map_or(0, |started| self.now().0 - started.0);
             session.message = Some(format!("{} sent in {seconds} s", progress::bytes(sent as f64)));
+            Ok(catalog::relationship::set_base(transaction, &session.relationship, arrived.base)?)
         })?;
         tracing::info!(session.id = id.0, relationship.id = %control.relationship, "session completed");
         // What the sessions before this one needed is needed no more; what can't be removed now is so after the next one.
@@ -235,8 +239,10 @@ impl Engine {
             },
             has_token: token.is_some(),
         };
+        let common = facts.replica.iter().rev().find_map(|guid| source.numbers.get(guid)).copied();
+        self.note_base(relationship, common).map_err(|error| fresh(error.into()))?;
         let (discard, steps) = match plan(&facts) {
-            Plan::UpToDate => return there_already(&snapshots, facts.wanted).map_err(fresh),
+            Plan::UpToDate => return there_already(&snapshots, facts.wanted, common).map_err(fresh),
             Plan::Conflict(conflict) => {
                 return Err(fresh(Trouble::Refused(FailureKind::State, describe(&conflict, row, &snapshots))));
             }
@@ -293,11 +299,6 @@ impl Engine {
         Ok(source)
     }
 
-    /// Before anything is sent: whatever happens to the snapshot from now on, what comes next can build on it.
-    fn bookmark(&self, dataset: &DatasetName, snapshot: SnapshotId) -> os::Result<()> {
-        self.zfs.bookmark(&dataset.snapshot(snapshot), &dataset.bookmark(snapshot))
-    }
-
     /// What a token says that fits this side; one that can't be read is as good as none.
     fn interrupted(&self, token: &str) -> Result<Option<Interrupted>> {
         let facts = self.zfs.read_token(token)?;
@@ -323,7 +324,8 @@ impl Engine {
             Step::Resume { to, base } => (to, base),
         };
         let number = |guid: u64| source.numbers.get(&guid).copied().ok_or_else(|| Error::not_found("snapshot", guid));
-        let snapshot = source.dataset.snapshot(number(to)?);
+        let target = number(to)?;
+        let snapshot = source.dataset.snapshot(target);
         let sending = match (step, token) {
             (Step::Resume { .. }, Some(token)) => Sending::Rest { token: token.to_owned() },
             (Step::Incremental { from }, _) => {
@@ -336,13 +338,12 @@ impl Engine {
             }
             _ => Sending::Snapshot { snapshot: snapshot.clone(), base: None, raw: source.raw },
         };
-        // It has one already, unless it is another than the wanted one.
-        self.bookmark(&source.dataset, number(to)?).map_err(vanished)?;
+        self.note_sending(&row.session.relationship, &source.dataset, target)?;
         let total = self.zfs.stream_size(&sending).map_err(vanished)?;
         let delivery = Delivery {
             relationship: row.session.relationship.clone(),
             guid: to,
-            name: self.name_there(row, number(to)?)?,
+            name: self.name_there(row, target)?,
             base,
             resume: matches!(step, Step::Resume { .. }),
             raw: source.raw,
@@ -358,7 +359,7 @@ impl Engine {
         self.send_stream(control, source, conversation, &stream)?;
         control.progress.say(Some("waiting for the partner to finish".to_owned()));
         match conversation.answer(Some(self.stall()), &stop)? {
-            Answer::Received { snapshot, name } => Ok(Arrived { snapshot, name }),
+            Answer::Received { snapshot, name } => Ok(Arrived { snapshot, name, base: Some(target) }),
             _ => Err(senseless(&source.partner).into()),
         }
     }
@@ -436,20 +437,20 @@ impl Engine {
 }
 
 /// What was planned with may be deleted a moment later: then the next attempt plans anew, and knows.
-fn vanished(error: os::Error) -> Trouble {
+pub(super) fn vanished(error: os::Error) -> Trouble {
     match error.kind {
         Kind::Missing => Trouble::Refused(FailureKind::Busy, error.to_string()),
         _ => error.into(),
     }
 }
 
-fn there_already(snapshots: &[ReplicaSnapshot], guid: u64) -> Result<Arrived, Trouble> {
+fn there_already(snapshots: &[ReplicaSnapshot], guid: u64, base: Option<SnapshotId>) -> Result<Arrived, Trouble> {
     let found = snapshots.iter().find(|snapshot| snapshot.guid == guid).and_then(|snapshot| snapshot.known.clone());
     let (snapshot, name) = found.ok_or_else(|| {
         let why = "the snapshot is on the replica, but the partner's catalog does not know it".to_owned();
         Trouble::Refused(FailureKind::State, why)
     })?;
-    Ok(Arrived { snapshot, name })
+    Ok(Arrived { snapshot, name, base })
 }
 
 fn describe(conflict: &Conflict, row: &SessionRow, snapshots: &[ReplicaSnapshot]) -> String {
@@ -465,8 +466,9 @@ fn describe(conflict: &Conflict, row: &SessionRow, snapshots: &[ReplicaSnapshot]
             let named = snapshots.iter().filter(|snapshot| guids.contains(&snapshot.guid));
             let names: Vec<&str> = named.take(10).map(|snapshot| snapshot.zfs_name.as_str()).collect();
             format!(
-                "the replica has snapshots that did not come from here, after the last one in common: {}; if nobody needs \
-                 them, destroy them on the partner",
+                "after the last snapshot in common the replica has some that the volume does not know, or knows no longer: \
+                 {}; delete the relationship and make a new one to send everything anew, or, if nobody needs them, \
+                 destroy them on the partner",
                 names.join(", ")
             )
         }
