@@ -156,7 +156,7 @@ impl Failure {
             Kind::NoSpace => {
                 Failure { source: Some(error.clone().into()), ..Failure::new(&NO_SPACE, error.to_string()) }
             }
-            Kind::Missing | Kind::Exists | Kind::Denied | Kind::TimedOut | Kind::Other => {
+            Kind::Missing | Kind::Exists | Kind::Denied | Kind::TimedOut | Kind::Unclear | Kind::Other => {
                 Failure::internal(&error.to_string(), error.clone())
             }
         }

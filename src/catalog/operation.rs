@@ -15,6 +15,8 @@ pub struct OperationRow {
     pub id: i64,
     /// JSON of the operation.
     pub parameters: String,
+    /// Why it failed, when it is still to be taken back.
+    pub failure: Option<String>,
 }
 
 /// What is written when an operation begins.
@@ -54,11 +56,18 @@ pub fn end(transaction: &Transaction<'_>, id: i64, failure: Option<&str>, now: E
     Ok(())
 }
 
+/// An operation has failed, and is still to be taken back.
+pub fn set_failure(transaction: &Transaction<'_>, id: i64, failure: &str) -> Result<()> {
+    change(transaction, "UPDATE operation SET message = ?2 WHERE id = ?1", params![id, failure])?;
+    Ok(())
+}
+
 /// Operations that have not ended, the youngest first: one that was begun by another ends before it.
 pub fn unfinished(view: &Connection) -> Result<Vec<OperationRow>> {
     let mut statement =
-        view.prepare_cached("SELECT id, parameters FROM operation WHERE state = 'running' ORDER BY id DESC")?;
-    let rows = statement.query_map([], |row| Ok(OperationRow { id: row.get(0)?, parameters: row.get(1)? }))?;
+        view.prepare_cached("SELECT id, parameters, message FROM operation WHERE state = 'running' ORDER BY id DESC")?;
+    let rows = statement
+        .query_map([], |row| Ok(OperationRow { id: row.get(0)?, parameters: row.get(1)?, failure: row.get(2)? }))?;
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
 }
 

@@ -1,5 +1,6 @@
-//! Pools that were not here, or not to be used, when the daemon started, and interrupted operations that wait for them.
-//! Upkeep looks for them, so that nobody has to restart the daemon when the disks are back.
+//! Pools that were not here, or not to be used, when the daemon started, and operations in pools that have not come to
+//! their end: they wait for such a pool, could not be taken back, or nobody knows whether the kernel did what it was told.
+//! Upkeep looks after both, so that nobody has to restart the daemon.
 //!
 //! A pool that was here and was exported by hand meanwhile is not looked for: somebody may be about to carry it away.
 
@@ -22,8 +23,9 @@ pub struct Absence(Mutex<Awaited>);
 #[derive(Default)]
 struct Awaited {
     pools: BTreeMap<PoolId, Seen>,
-    /// By the number of the operation in the journal: the pool that it waits for.
-    operations: BTreeMap<i64, PoolId>,
+    /// By the number of the operation in the journal: the pool that it works in, and whether it panicked. That is a fault
+    /// of ours that would come again, so it waits for the next start.
+    operations: BTreeMap<i64, (PoolId, bool)>,
 }
 
 /// Disks of a pool that were here at the last look, and whether an import was tried with them.
@@ -44,14 +46,15 @@ impl Absence {
         self.lock().pools.insert(pool, Seen { disks: BTreeSet::new(), tried: true });
     }
 
-    /// This operation goes on when its pool is back.
-    pub(super) fn hold_back(&self, operation: i64, pool: PoolId) {
-        self.lock().operations.insert(operation, pool);
+    /// This operation goes on when its pool can be used, or at the next start.
+    pub(super) fn hold_back(&self, operation: i64, pool: PoolId, panicked: bool) {
+        self.lock().operations.insert(operation, (pool, panicked));
     }
 
     fn pools(&self) -> BTreeSet<PoolId> {
         let awaited = self.lock();
-        awaited.pools.keys().chain(awaited.operations.values()).copied().collect()
+        let waiting = awaited.operations.values().filter(|(_, panicked)| !panicked).map(|(pool, _)| *pool);
+        awaited.pools.keys().copied().chain(waiting).collect()
     }
 
     /// Whether an import should be tried with these disks, all or not: not again with the same ones, and with a part of
@@ -75,11 +78,17 @@ impl Engine {
     /// Fails while operations that were interrupted wait to go on in this pool: a change that overtakes them would be
     /// overwritten by them.
     pub(super) fn require_nothing_waits(&self, pool: PoolId) -> Result<()> {
-        if !self.absence.lock().operations.values().any(|awaited| *awaited == pool) {
-            return Ok(());
+        let awaited = self.absence.lock();
+        let mut here = awaited.operations.iter().filter(|(_, (of, _))| *of == pool);
+        let Some((operation, _)) = here.next() else { return Ok(()) };
+        if awaited.operations.values().any(|(of, panicked)| *of == pool && *panicked) {
+            return Err(Error::Busy(format!(
+                "a fault of the appliance stopped operation {operation} in pool {pool}; restart the daemon with `systemctl \
+                 restart vsnapd`, so that it comes to its end"
+            )));
         }
         Err(Error::Busy(format!(
-            "pool {pool} has just come back, and what was interrupted in it goes on within a minute; try again then"
+            "what was interrupted in pool {pool}, operation {operation}, goes on within a minute; try again then"
         )))
     }
 
@@ -107,7 +116,9 @@ impl Engine {
                 return Ok(false);
             }
             self.bring_in(&row)?;
-            tracing::info!(pool.id = pool.0, "the pool is back");
+            if !is_imported {
+                tracing::info!(pool.id = pool.0, "the pool is back");
+            }
             if let Err(error) = self.note_disks(&row) {
                 tracing::error!(pool.id = pool.0, %error, "the disks of a pool could not be noted");
             }
@@ -115,14 +126,22 @@ impl Engine {
         let waiting: BTreeSet<i64> = {
             let mut awaited = self.absence.lock();
             awaited.pools.remove(&pool);
-            awaited.operations.iter().filter(|(_, of)| **of == pool).map(|(id, _)| *id).collect()
+            awaited
+                .operations
+                .iter()
+                .filter(|(_, (of, panicked))| *of == pool && !panicked)
+                .map(|(id, _)| *id)
+                .collect()
         };
         for row in self.catalog.read(catalog::operation::unfinished)? {
             if waiting.contains(&row.id) {
                 self.go_on(&row)?;
-                self.absence.lock().operations.remove(&row.id);
             }
         }
+        // Those that are still in the journal wait on.
+        let unfinished = self.catalog.read(catalog::operation::unfinished)?;
+        let mut awaited = self.absence.lock();
+        awaited.operations.retain(|id, _| !waiting.contains(id) || unfinished.iter().any(|row| row.id == *id));
         Ok(true)
     }
 

@@ -3,9 +3,11 @@
 //! 1. [`Engine::begin`] commits the operation's row together with the first row change, before the first effect.
 //! 2. [`Engine::carry_out`] does the work. It may be run again from the top: it looks, and does what is missing.
 //! 3. The last row change and the end of the operation are one transaction ([`Engine::finish`]).
-//! 4. If the work fails, [`Engine::give_up`] takes it back: a failed create turns into the delete.
+//! 4. If the work fails, [`Engine::give_up`] takes it back: a failed create turns into the delete. What can't be taken
+//!    back at once is noted as failed, is never done again, and upkeep tries to take it back.
 //!
-//! At start-up [`Engine::recover`] drives every operation that has not ended through 2 to 4.
+//! An operation that has not ended keeps others out of its pool (`absence.rs`), also when all locks are free: what came
+//! after it would be overwritten. At start-up [`Engine::recover`] drives each of them through 2 to 4.
 
 use std::{
     collections::BTreeSet,
@@ -16,15 +18,16 @@ use std::{
 use rusqlite::Transaction;
 
 pub use super::operation_kind::{Operation, VolumeProperties};
-use super::{Caller, Engine, locks::Key};
+use super::{Caller, Engine, absence::Absence, locks::Key, volume_action::Rollback};
 use crate::{
     catalog,
     error::{Error, Result},
+    os::Kind,
     types::PoolId,
 };
 
 /// The operation of a row of the journal.
-fn read(row: &catalog::operation::OperationRow) -> Result<Operation> {
+pub(super) fn read(row: &catalog::operation::OperationRow) -> Result<Operation> {
     let read = serde_json::from_str(&row.parameters);
     Ok(read.map_err(|error| catalog::Error::Content(format!("operation {}: {error}", row.id)))?)
 }
@@ -44,6 +47,27 @@ struct AtWork<'a>(&'a Running, i64);
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
         self.0.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+/// An operation that has not ended: when this is dropped, it keeps others out of its pool until upkeep has brought it to
+/// an end.
+struct Unended<'a> {
+    absence: &'a Absence,
+    operation: Option<(i64, PoolId)>,
+}
+
+impl Unended<'_> {
+    fn ended(mut self) {
+        self.operation = None;
+    }
+}
+
+impl Drop for Unended<'_> {
+    fn drop(&mut self) {
+        if let Some((operation, pool)) = self.operation {
+            self.absence.hold_back(operation, pool, std::thread::panicking());
+        }
     }
 }
 
@@ -133,20 +157,53 @@ impl Engine {
         let _at_work = self.running.work_on(id);
         let (verb, subject) = operation.verb_and_subject();
         let began = Instant::now();
+        let unended = self.hold_unended(id, operation);
         let result = self.carry_out(id, operation);
         self.progress.end(id);
         let duration_ms = began.elapsed().as_millis() as u64;
-        match &result {
-            Ok(()) => tracing::info!(operation.id = id, verb, subject, duration_ms, "{verb} of {subject} done"),
+        match result {
+            Ok(()) => {
+                tracing::info!(operation.id = id, verb, subject, duration_ms, "{verb} of {subject} done");
+                unended.ended();
+                Ok(())
+            }
+            Err(Error::System(error)) if error.kind == Kind::Unclear => {
+                tracing::error!(operation.id = id, verb, subject, %error, "nobody knows yet whether it happened");
+                Err(Error::Busy(format!(
+                    "{error}: it may happen all the same, so nothing else is done there before that is known; it goes on \
+                     within a minute, see GET /api/operation"
+                )))
+            }
             Err(error) => {
                 tracing::warn!(operation.id = id, verb, subject, duration_ms, %error, "{verb} of {subject} failed");
-                // What can't be taken back now stays in the journal and is tried again at the next start.
-                if let Err(error) = self.give_up(id, operation, error) {
-                    tracing::error!(operation.id = id, verb, subject, %error, "a failed operation could not be taken back");
-                }
+                self.take_back(id, operation, &error, unended);
+                Err(error)
             }
         }
-        result
+    }
+
+    /// Takes a failed operation back, or notes that this is still to be done.
+    fn take_back(&self, id: i64, operation: &Operation, cause: &Error, unended: Unended<'_>) {
+        let (verb, subject) = operation.verb_and_subject();
+        let Err(error) = self.give_up(id, operation, cause) else { return unended.ended() };
+        tracing::error!(operation.id = id, verb, subject, %error, "a failed operation could not be taken back yet");
+        if operation.can_be_taken_back()
+            && let Err(error) =
+                self.catalog.write(|transaction| catalog::operation::set_failure(transaction, id, &cause.to_string()))
+        {
+            tracing::error!(operation.id = id, verb, subject, %error, "nor could it be noted that it failed");
+        }
+    }
+
+    /// Until it has ended, an operation keeps others out of the pool that it works in: also when its thread panics, or when
+    /// it can't be taken back.
+    fn hold_unended(&self, id: i64, operation: &Operation) -> Unended<'_> {
+        let pool = if operation.needs_partner() { Ok(None) } else { self.pool_worked_in(operation) };
+        let pool = pool.unwrap_or_else(|error| {
+            tracing::error!(operation.id = id, %error, "the pool that an operation works in is not known");
+            None
+        });
+        Unended { absence: &self.absence, operation: pool.map(|pool| (id, pool)) }
     }
 
     fn carry_out(&self, id: i64, operation: &Operation) -> Result<()> {
@@ -161,8 +218,9 @@ impl Engine {
             Operation::CreateVolume { volume } => self.run_create_volume(id, *volume),
             Operation::UpdateVolume { volume, after, .. } => self.run_update_volume(id, *volume, after),
             Operation::DeleteVolume { volume } => self.run_delete_volume(id, *volume),
-            Operation::RollBack { volume, snapshot, clones, share, mapped } => {
-                self.run_roll_back(id, *volume, *snapshot, clones, *share, *mapped)
+            Operation::RollBack { volume, snapshot, newer, clones, share, mapped } => {
+                let rollback = Rollback { snapshot: *snapshot, newer, clones, share: *share, mapped: *mapped };
+                self.run_roll_back(id, *volume, &rollback)
             }
             Operation::Promote { volume, from, origin } => self.run_promote(id, *volume, *from, *origin),
             Operation::CreateSnapshots { snapshots } => self.run_create_snapshots(id, snapshots),
@@ -211,8 +269,9 @@ impl Engine {
             Operation::CreateVolume { volume } => self.undo_create_volume(id, *volume, cause),
             Operation::UpdateVolume { volume, before, .. } => self.undo_update_volume(id, *volume, before, cause),
             Operation::DeleteVolume { volume } => self.undo_delete_volume(id, *volume, cause),
-            Operation::RollBack { volume, clones, mapped, .. } => {
-                self.undo_roll_back(id, *volume, clones, *mapped, cause)
+            Operation::RollBack { volume, snapshot, newer, clones, share, mapped } => {
+                let rollback = Rollback { snapshot: *snapshot, newer, clones, share: *share, mapped: *mapped };
+                self.undo_roll_back(id, *volume, &rollback, cause)
             }
             Operation::Promote { volume, from, origin } => self.undo_promote(id, *volume, *from, *origin, cause),
             Operation::CreateSnapshots { snapshots } => self.undo_create_snapshots(id, snapshots, cause),
@@ -295,7 +354,7 @@ impl Engine {
             {
                 // Nobody can tell how far it came, so it is neither done nor taken back before the pool is here again.
                 tracing::warn!(operation.id = row.id, verb, subject, "{verb} of {subject} waits for pool {pool}");
-                self.absence.hold_back(row.id, pool);
+                self.absence.hold_back(row.id, pool, false);
                 continue;
             }
             self.go_on(&row)?;
@@ -351,7 +410,14 @@ impl Engine {
             "going on with {verb} of {subject}, which was interrupted"
         );
         // Its failure has been logged and written to the journal; the appliance works on all the same.
-        let _ = self.carry_out_or_give_up(row.id, &operation);
+        match &row.failure {
+            Some(failure) => {
+                let _at_work = self.running.work_on(row.id);
+                let unended = self.hold_unended(row.id, &operation);
+                self.take_back(row.id, &operation, &Error::State(failure.clone()), unended);
+            }
+            None => drop(self.carry_out_or_give_up(row.id, &operation)),
+        }
         Ok(())
     }
 

@@ -101,6 +101,9 @@ pub enum Operation {
         volume: VolumeId,
         /// To what.
         snapshot: SnapshotId,
+        /// Newer snapshots, which go for it.
+        #[serde(default)]
+        newer: Vec<SnapshotId>,
         /// Clones that go for it.
         clones: Vec<VolumeId>,
         /// The volume's share, which goes for it.
@@ -281,6 +284,11 @@ impl Operation {
                 | Operation::CreateRelationship { .. }
                 | Operation::EndRelationship { tell: Some(_), .. }
         )
+    }
+
+    /// Whether what it did can be taken back. What can't be has to be brought to its end.
+    pub(super) fn can_be_taken_back(&self) -> bool {
+        !matches!(self, Operation::Promote { .. })
     }
 
     /// What it does and to what, for the journal and the log.

@@ -1,6 +1,9 @@
 //! Deleting a pool (contract section 7.5).
 
-use super::{Caller, Engine, exports::Export, locks::Key, operation::Operation, pool::zpool_name};
+use super::{
+    Caller, Engine, exports::Export, locks::Key, operation::Operation, pool::zpool_name,
+    relationship_change::require_no_relationship,
+};
 use crate::{
     catalog::{self, RowState, pool::PoolRow},
     error::{Error, Result},
@@ -26,6 +29,10 @@ impl Engine {
         }
         let _guard = self.locks.acquire(vec![Key::Pool(id), Key::Contents(id)], "the deletion of the pool")?;
         let paths = self.require_deletable(id, force)?;
+        if !force || self.is_readable(id)? {
+            // One may have come while this waited.
+            require_no_relationship(&self.catalog.read(|view| catalog::relationship::of_pool(view, id))?)?;
+        }
         self.perform(caller, |transaction| {
             catalog::pool::set_state(transaction, id, RowState::Deleting)?;
             Ok(Operation::DeletePool { pool: id, paths })

@@ -3,7 +3,13 @@
 
 use rusqlite::Connection;
 
-use super::{Caller, Engine, link::Trouble, locks::Key, operation::Operation, volume::dataset_name};
+use super::{
+    Caller, Engine,
+    link::Trouble,
+    locks::Key,
+    operation::{Operation, read},
+    volume::dataset_name,
+};
 use crate::{
     catalog::{
         self, RowState,
@@ -146,7 +152,10 @@ impl Engine {
         preserve_replica: bool,
         force: bool,
     ) -> Result<()> {
-        let row = self.ready_relationship(id)?;
+        let row = match self.catalog.read(|view| catalog::relationship::find(view, id))? {
+            Some(row) if force && row.state == RowState::Creating => row,
+            _ => self.ready_relationship(id)?,
+        };
         if !force {
             self.require_reachable(&self.partner_row(&row.partner)?)?;
         }
@@ -176,6 +185,9 @@ impl Engine {
         preserve: bool,
         tell: Option<bool>,
     ) -> Result<()> {
+        if row.state == RowState::Creating && tell == Some(true) {
+            return self.abandon_creation(row, preserve);
+        }
         if row.state == RowState::Creating {
             return Err(Error::Busy(format!("relationship {} is still being made", row.id)));
         }
@@ -201,6 +213,22 @@ impl Engine {
             }
             Ok(Operation::EndRelationship { relationship: row.id.clone(), volume: row.volume, preserve, tell })
         })
+    }
+
+    /// Ends a relationship that could not be made, and could not be taken back since the partner does not answer: nobody has
+    /// to wait for that one for ever.
+    fn abandon_creation(&self, row: &RelationshipRow, preserve: bool) -> Result<()> {
+        let keys = vec![Key::Within(row.pool), Key::Volume(row.volume)];
+        let _guard = self.locks.acquire(keys, "the end of the relationship")?;
+        self.tell_end(row, preserve, true)?;
+        for begun in self.catalog.read(catalog::operation::unfinished)? {
+            if matches!(read(&begun)?, Operation::CreateRelationship { relationship, .. } if relationship == row.id) {
+                self.end(begun.id, Some("given up by force"), |transaction| {
+                    catalog::relationship::delete(transaction, &row.id)
+                })?;
+            }
+        }
+        self.drop_bookmarks(&self.volume_row(row.volume)?, Some(&row.id))
     }
 
     pub(super) fn run_end_relationship(
@@ -270,17 +298,22 @@ impl Engine {
 
     /// Fails when a volume has relationships; with `force` ends them, keeping replicas.
     pub(super) fn end_relationships_of(&self, caller: &Caller, rows: &[RelationshipRow], force: bool) -> Result<()> {
-        let Some(first) = rows.first() else { return Ok(()) };
         if !force {
-            let names: Vec<String> = rows.iter().take(10).map(|row| row.id.to_string()).collect();
-            return Err(Error::Busy(format!(
-                "volume {} has relationships: {}; delete them first, or use force, which keeps what is on the other side",
-                first.volume,
-                names.join(", ")
-            )));
+            return require_no_relationship(rows);
         }
         rows.iter().try_for_each(|row| self.end_relationship(caller, row, true, Some(true)))
     }
+}
+
+/// Fails when a volume that is to go has relationships.
+pub(super) fn require_no_relationship(rows: &[RelationshipRow]) -> Result<()> {
+    let Some(first) = rows.first() else { return Ok(()) };
+    let names: Vec<String> = rows.iter().take(10).map(|row| row.id.to_string()).collect();
+    Err(Error::Busy(format!(
+        "volume {} has relationships: {}; delete them first, or use force, which keeps what is on the other side",
+        first.volume,
+        names.join(", ")
+    )))
 }
 
 /// See [`Engine::require_no_replica`].

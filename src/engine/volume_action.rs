@@ -1,10 +1,13 @@
 //! Rolling a volume back, and promoting a clone.
 
+use std::collections::BTreeSet;
+
 use super::{
     Caller, Engine,
     exports::Export,
     locks::Key,
     operation::Operation,
+    relationship_change::require_no_relationship,
     session::base::bookmark_number,
     snapshot::{number_in, require_ready, snapshot_list},
     volume::{dataset_name, volume_list},
@@ -12,6 +15,7 @@ use super::{
 use crate::{
     catalog::{self, RowState, snapshot::SnapshotRow, volume::VolumeRow},
     error::{Error, Result},
+    os::SnapshotFacts,
     types::{
         HostId, Invalid, ShareId, SnapshotId, VolumeId,
         snapshot::LOCK_TAG,
@@ -25,6 +29,16 @@ struct Discard<'a> {
     clones: &'a [VolumeId],
     shares: &'a [ShareId],
     hosts: &'a [HostId],
+}
+
+/// A rollback as the journal has it (see [`Operation::RollBack`]).
+#[derive(Clone, Copy)]
+pub(super) struct Rollback<'a> {
+    pub(super) snapshot: SnapshotId,
+    pub(super) newer: &'a [SnapshotId],
+    pub(super) clones: &'a [VolumeId],
+    pub(super) share: Option<ShareId>,
+    pub(super) mapped: bool,
 }
 
 impl Engine {
@@ -62,18 +76,22 @@ impl Engine {
         }
         require_ready(&target)?;
         self.own_snapshot(&target)?;
-        self.require_no_strangers_after(&target)?;
         let newer = self.newer_snapshots(id, snapshot)?;
         self.require_no_session(id, snapshot)?;
         let clones = self.discardable_clones(&newer, discard.clones)?;
         self.require_discardable(id, &newer, discard.snapshots)?;
+        self.require_no_strangers_after(&target, &newer, &clones)?;
         let share = self.discardable_share(id, discard.shares)?;
         self.require_discardable_hosts(id, discard.hosts)?;
         let volumes = self.rolled_back(id, &clones)?;
         let mapped = !self.hosts_of(&volumes)?.is_empty();
         self.perform(caller, |transaction| {
+            require_no_open_session(transaction, id)?;
             set_mapped(transaction, &volumes, RowState::Deleting)?;
-            Ok(Operation::RollBack { volume: id, snapshot, clones, share, mapped })
+            let newer: Vec<SnapshotId> = newer.iter().map(|row| row.id).collect();
+            // From now on nobody sends, clones, holds or locks them.
+            set_snapshots(transaction, &newer, RowState::Deleting)?;
+            Ok(Operation::RollBack { volume: id, snapshot, newer, clones, share, mapped })
         })?;
         if mapped {
             self.apply_iscsi_after_failure();
@@ -81,33 +99,58 @@ impl Engine {
         Ok(())
     }
 
-    /// ZFS rolls back to the newest snapshot only, and what others made is not ours to destroy: told before ours go.
-    fn require_no_strangers_after(&self, target: &SnapshotRow) -> Result<()> {
+    /// ZFS rolls back to what nothing newer is there of, and what others made is not ours to destroy: told before
+    /// anything of ours goes. `newer` and `clones`: what goes.
+    fn require_no_strangers_after(
+        &self,
+        target: &SnapshotRow,
+        newer: &[SnapshotRow],
+        clones: &[VolumeId],
+    ) -> Result<()> {
         let name = target.zfs_name()?;
         let all = self.zfs.snapshots(name.dataset())?;
-        let newer = all.iter().skip_while(|facts| facts.name != name.as_str()).skip(1);
-        let strangers: Vec<&str> =
-            newer.filter(|facts| !self.is_own_snapshot(facts)).map(|facts| facts.name.as_str()).take(10).collect();
+        let Some(at) = all.iter().position(|facts| facts.name == name.as_str()) else {
+            return Err(Error::not_found("snapshot", target.id));
+        };
+        let mut going = BTreeSet::new();
+        for clone in clones {
+            if let Some(row) = self.catalog.read(|view| catalog::volume::find(view, *clone))? {
+                going.insert(dataset_name(&row)?.as_str().to_owned());
+            }
+        }
+        let is_known = |facts: &SnapshotFacts| {
+            self.is_own_snapshot(facts)
+                && number_in(&facts.name).is_some_and(|number| newer.iter().any(|row| row.id == number))
+        };
+        let mut strangers: Vec<String> = Vec::new();
+        for facts in &all[at + 1..] {
+            if !is_known(facts) {
+                strangers.push(facts.name.clone());
+            }
+            let others = facts.clones.iter().filter(|clone| !going.contains(*clone));
+            strangers.extend(others.map(|clone| format!("{clone}, a clone of {}", facts.name)));
+            let holds = facts.holds.iter().filter(|tag| *tag != LOCK_TAG);
+            strangers.extend(holds.map(|tag| format!("the hold {tag:?} of {}", facts.name)));
+        }
+        let bookmarks = self.zfs.bookmarks(name.dataset())?;
+        let bookmarks = bookmarks.iter().filter(|facts| facts.transaction > all[at].transaction);
+        strangers
+            .extend(bookmarks.filter(|facts| bookmark_number(&facts.name).is_none()).map(|facts| facts.name.clone()));
         if strangers.is_empty() {
             return Ok(());
         }
+        strangers.truncate(10);
         Err(Error::Busy(format!(
-            "newer snapshots that this appliance did not make are in the way: {}; remove them with `zfs destroy` \
-             first, if nobody needs them",
-            strangers.join(", ")
+            "what this appliance did not make is newer and in the way: {}; remove it with `zfs destroy` or `zfs \
+             release` first, if nobody needs it",
+            strangers.join("; ")
         )))
     }
 
     /// A replica can't be rolled back with its volume: what it got since then it keeps, and then nothing can follow.
     fn require_no_session(&self, volume: VolumeId, target: SnapshotId) -> Result<()> {
+        self.catalog.read(|view| require_no_open_session(view, volume))?;
         for row in self.catalog.read(|view| catalog::relationship::of_volume(view, volume))? {
-            let open = self.catalog.read(|view| catalog::session::open_of(view, &row.id))?;
-            if let Some(session) = open.first() {
-                return Err(Error::Busy(format!(
-                    "session {} of relationship {} is not over; cancel it first",
-                    session.session.id, row.id
-                )));
-            }
             if row.base.is_some_and(|base| base > target) {
                 return Err(Error::Busy(format!(
                     "the replica of relationship {} has snapshot {} already, so it could not follow; delete the relationship \
@@ -120,8 +163,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Bookmarks of newer snapshots are in the way of a rollback. What has been sent is not newer, so no relationship
-    /// needs them.
+    /// Bookmarks of newer snapshots are in the way of a rollback. What has arrived is not newer, so no relationship needs
+    /// them: at worst one whose end was not seen, when all that is lost is that the next session can't be an incremental
+    /// one, and that is no reason to keep anybody from his data.
     fn drop_newer_bookmarks(&self, target: &SnapshotRow) -> Result<()> {
         let name = target.zfs_name()?;
         for facts in self.zfs.bookmarks(name.dataset())? {
@@ -158,7 +202,11 @@ impl Engine {
                 volume_list(&kept)
             )));
         }
-        clones.iter().try_for_each(|clone| self.require_deletable_volume(clone).map(drop))?;
+        for clone in &clones {
+            self.require_deletable_volume(clone)?;
+            let relationships = self.catalog.read(|view| catalog::relationship::of_volume(view, clone.id))?;
+            require_no_relationship(&relationships)?;
+        }
         Ok(clones.into_iter().map(|clone| clone.id).collect())
     }
 
@@ -204,20 +252,16 @@ impl Engine {
         Ok(self.luns_on(volume)?.into_iter().chain(clones.iter().copied()).collect())
     }
 
-    pub(super) fn run_roll_back(
-        &self,
-        id: i64,
-        volume: VolumeId,
-        snapshot: SnapshotId,
-        clones: &[VolumeId],
-        share: Option<ShareId>,
-        mapped: bool,
-    ) -> Result<()> {
+    pub(super) fn run_roll_back(&self, id: i64, volume: VolumeId, rollback: &Rollback<'_>) -> Result<()> {
+        let Rollback { snapshot, clones, share, mapped, .. } = *rollback;
         if mapped {
             self.apply_exports(Export::Iscsi)?;
         }
         let target = self.snapshot_row(snapshot)?;
-        let newer = self.newer_snapshots(volume, snapshot)?;
+        let mut newer = self.newer_snapshots(volume, snapshot)?;
+        newer.retain(|row| rollback.newer.contains(&row.id));
+        self.require_unlocked(&format!("newer snapshots of volume {volume}"), &newer)?;
+        self.require_no_strangers_after(&target, &newer, clones)?;
         if share.is_some() {
             self.end_share_of(volume)?;
         }
@@ -310,8 +354,10 @@ impl Engine {
                 catalog::snapshot::set_volume(transaction, *snapshot, volume)?;
             }
             // The clone takes the place of its origin's volume in the line of descent.
-            catalog::volume::set_origin(transaction, volume, from_row.origin)?;
-            catalog::volume::set_origin(transaction, from, Some(origin))?;
+            if from_row.origin != Some(origin) {
+                catalog::volume::set_origin(transaction, volume, from_row.origin)?;
+                catalog::volume::set_origin(transaction, from, Some(origin))?;
+            }
             catalog::volume::touch(transaction, volume, self.now())
         })?;
         self.apply_versions(&[volume, from]);
@@ -324,10 +370,10 @@ impl Engine {
         &self,
         id: i64,
         volume: VolumeId,
-        clones: &[VolumeId],
-        mapped: bool,
+        rollback: &Rollback<'_>,
         cause: &Error,
     ) -> Result<()> {
+        let Rollback { newer, clones, mapped, .. } = *rollback;
         let (mut gone, mut gone_clones, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for clone in clones.iter().chain([&volume]) {
             let Some(row) = self.catalog.read(|view| catalog::volume::find(view, *clone))? else { continue };
@@ -344,6 +390,7 @@ impl Engine {
             set_mapped(transaction, &back, RowState::Ready)?;
             kept.iter().try_for_each(|volume| catalog::share::revive(transaction, *volume))?;
             gone_clones.iter().try_for_each(|clone| catalog::volume::delete(transaction, *clone))?;
+            set_snapshots(transaction, newer, RowState::Ready)?;
             gone.iter().try_for_each(|snapshot| catalog::snapshot::delete(transaction, *snapshot))
         })?;
         if mapped {
@@ -373,6 +420,26 @@ impl Engine {
         }
         self.end(id, Some(&cause.to_string()), |_| Ok(()))
     }
+}
+
+fn set_snapshots(
+    transaction: &rusqlite::Transaction<'_>,
+    snapshots: &[SnapshotId],
+    state: RowState,
+) -> catalog::Result<()> {
+    snapshots.iter().try_for_each(|snapshot| catalog::snapshot::set_state(transaction, *snapshot, state))
+}
+
+fn require_no_open_session(view: &rusqlite::Connection, volume: VolumeId) -> Result<()> {
+    for row in catalog::relationship::of_volume(view, volume)? {
+        if let Some(session) = catalog::session::open_of(view, &row.id)?.first() {
+            return Err(Error::Busy(format!(
+                "session {} of relationship {} is not over; cancel it first",
+                session.session.id, row.id
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Takes volumes away from the hosts that they are mapped to, or gives them back with the same numbers.

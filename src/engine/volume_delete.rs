@@ -10,6 +10,7 @@ use super::{
     exports::Export,
     locks::Key,
     operation::Operation,
+    relationship_change::require_no_relationship,
     snapshot::{own_number, snapshot_list},
     volume::{dataset_name, volume_list},
 };
@@ -46,6 +47,8 @@ impl Engine {
         let _guard = self.locks.acquire(keys, "the deletion of the volume")?;
         let row = self.volume_row(id)?;
         self.require_readable(row.pool)?;
+        // One may have come while this waited.
+        require_no_relationship(&self.catalog.read(|view| catalog::relationship::of_volume(view, id))?)?;
         let snapshots = self.require_deletable_volume(&row)?;
         let _run = self.running.enter();
         let (operation_id, operation) = self.begin(caller, |transaction| {

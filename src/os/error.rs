@@ -15,6 +15,8 @@ pub enum Kind {
     Denied,
     /// It took longer than its limit and was ended.
     TimedOut,
+    /// It took longer than its limit and was ended, but the kernel may do it all the same.
+    Unclear,
     /// Anything else.
     Other,
 }

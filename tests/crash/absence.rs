@@ -44,7 +44,7 @@ fn a_pool_that_an_administrator_imports_is_taken_in_and_nothing_overtakes_what_w
     appliance.fake.import_pool(guid(&appliance)).unwrap();
     let update = VolumeUpdate { name: Some(name("later")), size: None, options: VolumeOptions::default() };
     let change = || appliance.engine().update_volume(&caller(), VolumeId(1), update.clone());
-    assert!(matches!(change(), Err(Error::Busy(message)) if message.contains("pool 1 has just come back")));
+    assert!(matches!(change(), Err(Error::Busy(message)) if message.contains("interrupted in pool 1")));
     let source = VolumeSource::Filesystem { pool: PoolId(1), limit: None, options: VolumeOptions::default() };
     let create = appliance.engine().create_volume(&caller(), VolumeRequest { name: name("new"), source });
     assert!(matches!(create, Err(Error::Busy(_))), "{create:?}");

@@ -1,8 +1,13 @@
 //! What others did in our pool by hand, and failures that no sweep reaches.
 
-use vsnap::types::{
-    SnapshotId, VolumeId,
-    volume::{VolumeAction, VolumeSource},
+use vsnap::{
+    error::Error,
+    os::{Kind, Streams, fake::FakeOs},
+    types::{
+        PoolId, SnapshotId, VolumeId,
+        snapshot::{Retention, SnapshotRequest},
+        volume::{VolumeAction, VolumeSource, VolumeType},
+    },
 };
 
 use crate::{
@@ -77,18 +82,120 @@ fn a_rollback_behind_a_snapshot_of_others_destroys_nothing() {
     appliance.check("after a refused rollback");
 }
 
+fn rollback(snapshot: i64, newer: &[i64], clones: &[VolumeId]) -> VolumeAction {
+    VolumeAction::Rollback {
+        snapshot: SnapshotId(snapshot),
+        discard_snapshots: newer.iter().copied().map(SnapshotId).collect(),
+        discard_clones: clones.to_vec(),
+        discard_shares: vec![],
+        discard_hosts: vec![],
+    }
+}
+
 #[test]
-fn a_promotion_that_was_done_but_not_seen_is_noted_at_the_next_start() {
+fn a_rollback_behind_what_others_made_destroys_nothing() {
+    let strangers: [fn(&FakeOs); 3] = [
+        |fake| {
+            let dataset = VolumeType::Filesystem.dataset(PoolId(1), VolumeId(1)).unwrap();
+            let newest = SnapshotId(3);
+            fake.bookmark(&dataset.snapshot(newest), &dataset.bookmark(newest)).unwrap();
+            fake.world().dataset_mut("vpool1/fs1").unwrap().bookmarks[0].name = "zrepl_cursor".to_owned();
+        },
+        |fake| {
+            let mut world = fake.world();
+            let dataset = world.dataset_mut("vpool1/fs1").unwrap();
+            dataset.snapshots[2].holds.insert("zrepl_step".to_owned());
+        },
+        |fake| {
+            let mut world = fake.world();
+            let origin = world.snapshot("vpool1/fs1@snap3").unwrap().guid;
+            world.dataset_mut("vpool1/theirs").unwrap().origin = Some(origin);
+        },
+    ];
+    for made in strangers {
+        let appliance = with_snapshots();
+        let clone = appliance.create("clone", VolumeSource::Clone { snapshot: SnapshotId(3) }).unwrap();
+        appliance.fake.world().write("vpool1/fs1", b"now").unwrap();
+        made(&appliance.fake);
+        let action = rollback(1, &[2, 3], &[clone.id]);
+        let error = appliance.engine().act_on_volume(&caller(), VolumeId(1), action).unwrap_err();
+        assert!(matches!(&error, Error::Busy(message) if message.contains("did not make")), "{error:?}");
+        assert_eq!(appliance.fake.world().read("vpool1/fs1").unwrap(), b"now");
+        assert_eq!(appliance.fake.world().dataset("vpool1/fs1").unwrap().snapshots.len(), 3);
+        assert!(appliance.engine().volume(clone.id).is_ok());
+        assert!(appliance.engine().snapshot(SnapshotId(3)).is_ok(), "it is not hidden");
+    }
+}
+
+#[test]
+fn what_could_not_be_taken_back_keeps_others_out_and_is_never_done_again() {
+    for restarts in [false, true] {
+        let mut appliance = with_snapshots();
+        appliance.fake.world().write("vpool1/fs1", b"now").unwrap();
+        // Neither the rollback nor a look at what is left.
+        appliance.refuse("rollback");
+        appliance.fake.refuse_later("snapshots", 2, Kind::Other);
+        assert!(appliance.engine().act_on_volume(&caller(), VolumeId(1), rollback(2, &[3], &[])).is_err());
+        appliance.fake.allow_all();
+        assert_eq!(appliance.stored("SELECT count(*) FROM operation WHERE state = 'running'"), 1);
+        let request = SnapshotRequest {
+            volumes: vec![VolumeId(1)],
+            name: None,
+            retention: Retention { expires: None, locked: false },
+        };
+        let snap = |appliance: &Appliance| appliance.engine().create_snapshots(&caller(), request.clone());
+        let error = snap(&appliance).unwrap_err();
+        assert!(matches!(&error, Error::Busy(message) if message.contains("within a minute")), "{error:?}");
+        if restarts {
+            appliance.kill();
+            appliance.start();
+        } else {
+            appliance.engine().upkeep().unwrap();
+        }
+        assert_eq!(appliance.fake.world().read("vpool1/fs1").unwrap(), b"now", "it was told to have failed");
+        snap(&appliance).unwrap();
+        appliance.check("after a rollback that failed");
+    }
+}
+
+#[test]
+fn a_change_that_the_kernel_may_still_do_is_brought_to_its_end() {
     let mut appliance = with_snapshots();
-    let clone = appliance.create("clone", VolumeSource::Clone { snapshot: SnapshotId(2) }).unwrap();
-    appliance.refuse("snapshots");
-    assert!(appliance.engine().act_on_volume(&caller(), clone.id, VolumeAction::Promote).is_err());
-    appliance.kill();
+    appliance.fake.world().write("vpool1/fs1", b"now").unwrap();
+    appliance.fake.refuse("rollback", Kind::Unclear);
+    let error = appliance.engine().act_on_volume(&caller(), VolumeId(1), rollback(2, &[3], &[])).unwrap_err();
+    assert!(matches!(&error, Error::Busy(message) if message.contains("may happen all the same")), "{error:?}");
+    let delete = || appliance.engine().delete_snapshot(&caller(), SnapshotId(1));
+    assert!(matches!(delete(), Err(Error::Busy(_))));
     appliance.fake.allow_all();
-    appliance.start();
-    appliance.check("after a promotion that was not seen");
-    assert_eq!(appliance.engine().volume(clone.id).unwrap().origin, None);
-    assert_eq!(appliance.engine().snapshot(SnapshotId(2)).unwrap().volume, clone.id);
+    appliance.engine().upkeep().unwrap();
+    assert_ne!(appliance.fake.world().read("vpool1/fs1").unwrap(), b"now", "it is rolled back");
+    delete().unwrap();
+    appliance.check("after a rollback that took long");
+    appliance.kill();
+}
+
+#[test]
+fn a_promotion_that_was_done_but_not_seen_is_noted_later() {
+    for restarts in [true, false] {
+        let mut appliance = with_snapshots();
+        let clone = appliance.create("clone", VolumeSource::Clone { snapshot: SnapshotId(2) }).unwrap();
+        appliance.refuse("snapshots");
+        let promote =
+            |appliance: &Appliance| appliance.engine().act_on_volume(&caller(), clone.id, VolumeAction::Promote);
+        assert!(promote(&appliance).is_err());
+        appliance.fake.allow_all();
+        assert!(matches!(promote(&appliance), Err(Error::Busy(_))), "nothing overtakes it");
+        if restarts {
+            appliance.kill();
+            appliance.start();
+        } else {
+            appliance.engine().upkeep().unwrap();
+        }
+        appliance.check("after a promotion that was not seen");
+        assert_eq!(appliance.engine().volume(clone.id).unwrap().origin, None);
+        assert_eq!(appliance.engine().snapshot(SnapshotId(2)).unwrap().volume, clone.id);
+    }
 }
 
 #[test]

@@ -202,6 +202,40 @@ fn the_replica_may_be_killed_at_each_step() {
 }
 
 #[test]
+fn a_relationship_that_was_being_made_with_a_partner_that_went_for_good_can_be_given_up() {
+    for of_volume in [false, true] {
+        let pair = Pair::new();
+        let volume = pair.a.make_filesystem("data", pair.pool_a);
+        let is_begun = || pair.a.stored("SELECT count(*) FROM operation WHERE state = 'running'") == 1;
+        let step = (0..50).find(|step| {
+            pair.a.os.stop_from(*step);
+            let create = || pair.a.engine().create_relationship(&caller(), volume, pair.a.request(&pair.b));
+            let stopped = catch_unwind(AssertUnwindSafe(create)).is_err();
+            pair.a.os.stop_at(None);
+            stopped && is_begun()
+        });
+        assert!(step.is_some());
+        *pair.weather.down.lock().unwrap() = true;
+        pair.a.forget();
+        pair.a.start();
+        let engine = pair.a.engine();
+        engine.upkeep().unwrap();
+        assert!(is_begun(), "the partner may come back");
+        let id = pair.a.stored_text("SELECT id FROM relationship").parse().unwrap();
+        assert!(matches!(engine.delete_volume(&caller(), volume, false), Err(Error::Busy(_))));
+        assert!(matches!(engine.delete_relationship(&caller(), &id, false, false), Err(Error::NotFound { .. })));
+        if of_volume {
+            engine.delete_volume(&caller(), volume, true).unwrap();
+        } else {
+            engine.delete_relationship(&caller(), &id, false, true).unwrap();
+        }
+        assert!(!is_begun());
+        assert_eq!(pair.a.stored("SELECT count(*) FROM relationship"), 0);
+        engine.delete_partner(&caller(), &pair.b.id(), true).unwrap();
+    }
+}
+
+#[test]
 fn a_replica_outlives_the_catalog_of_its_appliance() {
     let (pair, volume, relationship) = Pair::with_relationship();
     pair.a.sync(&relationship);

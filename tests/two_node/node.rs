@@ -189,6 +189,11 @@ impl Node {
         statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
     }
 
+    pub fn stored_text(&self, query: &str) -> String {
+        let catalog = rusqlite::Connection::open(self.folder.path().join("catalog.sqlite")).unwrap();
+        catalog.query_row(query, [], |row| row.get(0)).unwrap()
+    }
+
     pub fn stored(&self, query: &str) -> i64 {
         let catalog = rusqlite::Connection::open(self.folder.path().join("catalog.sqlite")).unwrap();
         catalog.query_row(query, [], |row| row.get(0)).unwrap()

@@ -1,9 +1,11 @@
 use vsnap::{
     error::Error,
+    os::Kind,
     types::{
-        Epoch, Name, SnapshotId,
+        Epoch, Name, SnapshotId, VolumeId,
         relationship::{RelationshipRequest, Role},
         selection::Selection,
+        session::SessionRequest,
         share::{AllowedHosts, ShareProperties, ShareType},
         snapshot::{Retention, SnapshotRequest},
         volume::{VolumeAction, VolumeRequest, VolumeSource},
@@ -161,6 +163,39 @@ fn volumes_and_pools_with_relationships_go_by_force_and_the_other_side_keeps_its
     engine.delete_pool(&caller(), pair.pool_a, true).unwrap();
     assert_eq!(pair.a.stored("SELECT count(*) FROM relationship"), 0);
     assert_eq!(pair.b.stored("SELECT count(*) FROM relationship"), 0);
+}
+
+#[test]
+fn a_rollback_keeps_sessions_from_what_goes_and_clones_with_relationships_stay() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    let engine = pair.a.engine();
+    let first = pair.a.sync(&relationship).local_snapshot.unwrap();
+    let retention = Retention { expires: None, locked: false };
+    let request = SnapshotRequest { volumes: vec![volume], name: None, retention };
+    let newer = engine.create_snapshots(&caller(), request).unwrap()[0].id;
+    let source = VolumeSource::Clone { snapshot: newer };
+    let clone = engine.create_volume(&caller(), VolumeRequest { name: Name::new("look").unwrap(), source }).unwrap().id;
+    let of_clone = pair.a.replicate(clone, &pair.b);
+    let rollback = |clones: &[VolumeId]| VolumeAction::Rollback {
+        snapshot: first,
+        discard_snapshots: vec![newer],
+        discard_clones: clones.to_vec(),
+        discard_shares: Vec::new(),
+        discard_hosts: Vec::new(),
+    };
+    let error = engine.act_on_volume(&caller(), volume, rollback(&[clone])).unwrap_err();
+    assert!(matches!(&error, Error::Busy(message) if message.contains(of_clone.as_str())), "{error:?}");
+    engine.delete_volume(&caller(), clone, true).unwrap();
+    // A rollback that nobody knows the end of.
+    pair.a.os.refuse("rollback", Kind::Unclear);
+    engine.act_on_volume(&caller(), volume, rollback(&[])).unwrap_err();
+    let session = SessionRequest { snapshot: Some(newer), remote_name: None };
+    let error = engine.create_session(&caller(), &relationship, session).unwrap_err();
+    assert!(matches!(&error, Error::State(message) if message.contains("being deleted")), "{error:?}");
+    pair.a.os.allow_all();
+    engine.upkeep().unwrap();
+    assert!(matches!(engine.snapshot(newer), Err(Error::NotFound { .. })));
+    pair.a.sync(&relationship);
 }
 
 #[test]

@@ -165,6 +165,8 @@ impl Engine {
             catalog::relationship::find(transaction, relationship)?
                 .filter(|row| row.state == catalog::RowState::Ready)
                 .ok_or_else(|| Error::not_found("relationship", relationship))?;
+            let still = catalog::snapshot::find(transaction, snapshot)?;
+            require_ready(&still.ok_or_else(|| Error::not_found("snapshot", snapshot))?)?;
             let preferences = catalog::partner::preferences(transaction)?;
             catalog::session::prune(transaction, preferences.session_history)?;
             let snapshot = Some((snapshot, &snapshot_row.name, snapshot_row.guid));

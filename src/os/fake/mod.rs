@@ -44,7 +44,8 @@ pub struct Stopped;
 /// The fake. Its world stays as it is when the engine on top is dropped, as a machine does when the daemon is killed.
 pub struct FakeOs {
     world: Mutex<World>,
-    refusals: Mutex<HashMap<&'static str, Error>>,
+    /// With how often each is still allowed.
+    refusals: Mutex<HashMap<&'static str, (Error, usize)>>,
     effects: Mutex<HashMap<&'static str, usize>>,
     steps: AtomicUsize,
     stop_at: AtomicUsize,
@@ -80,7 +81,7 @@ impl FakeOs {
         Self::with(self.world().clone(), refusals, self.clock.load(Ordering::Relaxed))
     }
 
-    fn with(world: World, refusals: HashMap<&'static str, Error>, clock: i64) -> Arc<Self> {
+    fn with(world: World, refusals: HashMap<&'static str, (Error, usize)>, clock: i64) -> Arc<Self> {
         Arc::new_cyclic(|this| FakeOs {
             world: Mutex::new(world),
             refusals: Mutex::new(refusals),
@@ -113,8 +114,13 @@ impl FakeOs {
 
     /// From now on `effect` (`create_pool`, ...) fails with this.
     pub fn refuse(&self, effect: &'static str, kind: Kind) {
+        self.refuse_later(effect, 0, kind);
+    }
+
+    /// As [`FakeOs::refuse`], after it was done so many times more.
+    pub fn refuse_later(&self, effect: &'static str, times: usize, kind: Kind) {
         let error = Error::new(kind, effect, "refused by the test");
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).insert(effect, error);
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).insert(effect, (error, times));
     }
 
     /// Nothing is refused any longer.
@@ -169,8 +175,12 @@ impl FakeOs {
     }
 
     fn check_refusal(&self, name: &'static str) -> Result<()> {
-        match self.refusals.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
-            Some(error) => Err(error.clone()),
+        match self.refusals.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
+            Some((error, 0)) => Err(error.clone()),
+            Some((_, times)) => {
+                *times -= 1;
+                Ok(())
+            }
             None => Ok(()),
         }
     }

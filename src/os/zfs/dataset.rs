@@ -223,11 +223,11 @@ impl Datasets for OpenZfs {
 
     fn rollback(&self, snapshot: &SnapshotName) -> Result<()> {
         // Without -r, so that it never destroys what is newer.
-        self.zfs(["rollback", snapshot.as_str()]).output(messages::zfs).map(drop)
+        self.zfs(["rollback", snapshot.as_str()]).output(messages::zfs).map(drop).map_err(unclear)
     }
 
     fn promote(&self, clone: &DatasetName) -> Result<()> {
-        self.zfs(["promote", clone.as_str()]).output(messages::zfs).map(drop)
+        self.zfs(["promote", clone.as_str()]).output(messages::zfs).map(drop).map_err(unclear)
     }
 
     fn hold(&self, snapshot: &SnapshotName, tag: &str) -> Result<()> {
@@ -352,4 +352,10 @@ fn numbers(record: &Record) -> Result<VolumeNumbers> {
         available: record.number("available")?,
         referenced: record.number("referenced")?,
     })
+}
+
+/// What is asked of the kernel by one call happens also when the process that asked was ended meanwhile.
+fn unclear(error: Error) -> Error {
+    let kind = if error.kind == Kind::TimedOut { Kind::Unclear } else { error.kind };
+    Error { kind, ..error }
 }
