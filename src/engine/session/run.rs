@@ -115,7 +115,9 @@ impl Engine {
             }
             let why = match trouble {
                 Trouble::Stopped => return self.stopped(&row, control),
-                Trouble::Unreachable(why) | Trouble::Refused(FailureKind::Busy | FailureKind::Broken, why) => why,
+                Trouble::Unreachable(why)
+                | Trouble::Refused(FailureKind::Busy | FailureKind::Broken, why)
+                | Trouble::Local(Error::Busy(why)) => why,
                 // What was kept of an interrupted stream is of no use: once more without it.
                 Trouble::Refused(_, why) if resumed && resumable => {
                     tracing::warn!(session.id = id.0, why, "an interrupted stream can't go on; it begins anew");
