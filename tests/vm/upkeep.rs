@@ -9,7 +9,7 @@ fn a_scrub_that_is_due_starts_by_itself() {
     let scan = || bed.get(&format!("/api/pool/{id}/status")).ok()["scan"].clone();
     bed.shell("cp -p /etc/vsnap/vsnap.toml /root/vsnap.toml");
     let _restored = bed.afterwards("mv /root/vsnap.toml /etc/vsnap/vsnap.toml; systemctl restart vsnapd");
-    // Due every minute; a round of upkeep is once a minute.
+    // Due every minute; upkeep looks every 10 seconds (tests/vm/prepare), and once a minute as it is installed.
     let schedule = r#"scrub_schedule = "* * * * *""#;
     bed.shell(&format!(
         "sed -i 's/^scrub_schedule = .*/{schedule}/' /etc/vsnap/vsnap.toml && grep -qF '{schedule}' /etc/vsnap/vsnap.toml \
