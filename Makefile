@@ -64,7 +64,7 @@ dependencies: setup ## Licenses, sources and advisories of all dependencies
 docs: setup ## The documentation of the code, without warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --document-private-items
 
-unit: setup ## Unit, API, crash and architecture tests
+unit: setup ## All tests that need no VM
 	cargo test --locked
 
 vm-test: setup ## The tests against real appliances in VMs (TEST=name: some; KEEP=1: leave them; NODES=1: one VM)
