@@ -18,7 +18,9 @@
 //!                            types         values that are valid by construction; no I/O
 //! ```
 //!
-//! Arrows are imports, and no other direction is allowed (`tests/architecture.rs`).
+//! Arrows are imports, and none leads up. Some layers also import what is further below: [`engine`] all of it, [`api`]
+//! [`mod@error`], [`os`] and [`types`]. [`cli`] imports [`types`]. [`config`] imports nothing, and [`engine`] and [`api`]
+//! read it. `tests/architecture.rs` has the whole list and allows no others.
 //!
 //! | looking for | it is in |
 //! |---|---|
