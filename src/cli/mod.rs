@@ -133,6 +133,9 @@ enum Noun {
     /// Snapshots on their way to a replica
     #[command(subcommand, arg_required_else_help = true, after_help = session::EXAMPLES)]
     Session(session::Verb),
+    /// What the appliance is doing and has done
+    #[command(subcommand, arg_required_else_help = true, after_help = operation::EXAMPLES)]
+    Operation(operation::Verb),
     /// Print a completion script for a shell
     #[command(after_help = pages::COMPLETION_EXAMPLES)]
     Completions(pages::Completions),
@@ -194,6 +197,7 @@ fn run(cli: Cli) -> Result {
         Noun::Partner(verb) => verb.run(&session),
         Noun::Relationship(verb) => verb.run(&session),
         Noun::Session(verb) => verb.run(&session),
+        Noun::Operation(verb) => verb.run(&session),
         Noun::Completions(_) | Noun::Man(_) => Ok(()),
     }
 }
