@@ -1,14 +1,16 @@
 //! `vsnap snapshot diff`: what changed since a snapshot.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Session,
+    client::Client,
     failure::Result,
     human, json,
     progress::Progress,
     snapshot::Diff,
     table::{self, Column::Text},
+    which::{self, Found, Volume},
 };
 
 /// Shows what changed between a snapshot and a later one, or now.
@@ -16,7 +18,7 @@ pub(super) fn show(session: &Session, diff: &Diff) -> Result {
     let client = &session.client;
     let from = diff.one.find(client)?;
     let to = match &diff.to {
-        Some(key) => diff.one.of.find(client, key)?.id,
+        Some(key) => which::find_snapshot_of(client, &volume_of(client, &from)?, key)?.id,
         None => "now".to_owned(),
     };
     let difference = {
@@ -24,6 +26,12 @@ pub(super) fn show(session: &Session, diff: &Diff) -> Result {
         client.find(&format!("{}/diff", from.path()), &[("to", &to)])?
     };
     session.output.show(&difference, text)
+}
+
+/// The volume that has the snapshot.
+fn volume_of(client: &Client, snapshot: &Found) -> Result<Found> {
+    let snapshot = client.get(&snapshot.path())?;
+    Ok(Found::new::<Volume>(&json!({ "id": snapshot["parent_id"], "name": snapshot["parent_name"] })))
 }
 
 fn text(difference: &Value) -> String {
@@ -44,8 +52,6 @@ fn text(difference: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

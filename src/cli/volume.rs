@@ -5,7 +5,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{
     Session,
     failure::Result,
-    input, volume_action, volume_show,
+    input,
+    snapshot::Of,
+    volume_action, volume_show,
     which::{Part, Volume, Which},
 };
 
@@ -14,7 +16,7 @@ Examples:
   vsnap volume create --name data --type filesystem --pool demo1
   vsnap volume create --name disk1 --type lun --pool demo1 --size 1.5T
   vsnap volume create --name vm1 --type filebackedlun --parent data --path vms/vm1.img
-  vsnap volume clone --name test --snapshot before_upgrade
+  vsnap volume clone --name test --snapshot before_upgrade --volume data
   vsnap volume show                     all volumes
   vsnap volume show --pool demo1 --type lun --sort=-size_used --limit 10
   vsnap volume show data                one volume in full
@@ -23,7 +25,8 @@ Examples:
   vsnap volume promote test             so that what it was cloned from can be deleted
   vsnap volume delete data --noprompt
 
-VOLUME, and everything else that is named, is an id or a name; --id and --name say which of the two is meant. Sizes have \
+VOLUME, and everything else that is named, is an id or a name; --id and --name say which of the two is meant. Where \
+several volumes have a snapshot of one name, --volume says which of them is to be cloned. Sizes have \
 binary units: 10G are 10 x 1024 x 1024 x 1024 bytes.";
 
 /// What to do.
@@ -39,6 +42,8 @@ pub(super) enum Verb {
         /// The snapshot, by id or name
         #[arg(long, alias = "snapshot_id", alias = "snapshot-id")]
         snapshot: String,
+        #[command(flatten)]
+        of: Of,
     },
     /// Show all volumes, or some, or one in full
     Show(Show),
@@ -67,7 +72,7 @@ impl Verb {
     pub(super) fn run(self, session: &Session) -> Result {
         match self {
             Verb::Create(create) => volume_action::create(session, &create),
-            Verb::Clone { name, snapshot } => volume_action::clone(session, &name, &snapshot),
+            Verb::Clone { name, snapshot, of } => volume_action::clone(session, &name, &snapshot, &of),
             Verb::Show(show) => volume_show::show(session, &show),
             Verb::Update(update) => volume_action::update(session, &update),
             Verb::Rollback(rollback) => volume_action::rollback(session, &rollback),

@@ -8,9 +8,10 @@ use super::{
     failure::{Failure, Result},
     human, json, operation,
     progress::Progress,
+    snapshot::Of,
     volume::{Create, NewSize, Rollback, Type, Update},
     volume_show::volume_text,
-    which::{self, Found, Host, Noun, Pool, Share, Snapshot, Volume, Which},
+    which::{self, Found, Host, Noun, Pool, Share, Volume, Which},
 };
 
 pub(super) fn create(session: &Session, create: &Create) -> Result {
@@ -42,8 +43,8 @@ pub(super) fn create(session: &Session, create: &Create) -> Result {
     session.output.show(&volume, volume_text)
 }
 
-pub(super) fn clone(session: &Session, name: &str, snapshot: &str) -> Result {
-    let snapshot = which::find::<Snapshot>(&session.client, snapshot)?;
+pub(super) fn clone(session: &Session, name: &str, snapshot: &str, of: &Of) -> Result {
+    let snapshot = of.find(&session.client, snapshot)?;
     let progress = Progress::spinner(format!("Cloning snapshot {}", snapshot.name));
     let volume = session.client.post("/api/volume", &json!({ "name": name, "snapshot_id": snapshot.id }))?;
     drop(progress);

@@ -36,6 +36,18 @@ fn with_snapshots() -> Answers {
         .on("GET /api/snapshot?id=11", own.clone())
         .on("GET /api/snapshot?id=12", other.clone())
         .on("GET /api/snapshot/11", own.clone())
+        .on("GET /api/snapshot/12", other.clone())
+        .on(
+            "GET /api/snapshot?name=monthly",
+            list(&[snapshot("14", "monthly", "7"), snapshot("15", "monthly", "8")], 2),
+        )
+        .on("GET /api/volume/7/snapshot?name=monthly", list(&[snapshot("14", "monthly", "7")], 1))
+        .on("GET /api/volume/8/snapshot?name=monthly", list(&[snapshot("15", "monthly", "8")], 1))
+        .on("GET /api/volume/8/snapshot?name=weekly", list(&[], 0))
+        .on("GET /api/snapshot/11/diff?to=14", json!({ "size_written": "1024", "changes": null, "total": 0 }))
+        .on("GET /api/snapshot/12/diff?to=15", json!({ "size_written": "2048", "changes": null, "total": 0 }))
+        .on("GET /api/snapshot/11/diff?to=now", json!({ "size_written": "4096", "changes": null, "total": 0 }))
+        .on("POST /api/volume", volume("9", "copy"))
         .on("GET /api/volume/7/snapshot?name=nightly", list(std::slice::from_ref(&own), 1))
         .on("GET /api/volume/7/snapshot?limit=1&sort=-time_created&detail=true", list(std::slice::from_ref(&own), 2))
         .on("POST /api/volume/7/snapshot", own.clone())
@@ -73,6 +85,10 @@ fn requests_are_what_the_contract_has() {
             ("POST /api/snapshot/11", json!({ "action": "release", "reason": "audit" })),
         ),
         ("snapshot delete weekly --noprompt", ("DELETE /api/snapshot/13", Value::Null)),
+        (
+            "volume clone --name copy --snapshot nightly --volume v7",
+            ("POST /api/volume", json!({ "name": "copy", "snapshot_id": "11" })),
+        ),
     ];
     for (line, _) in &cases {
         stdout(&run(&stub, line));
@@ -123,6 +139,22 @@ fn a_name_that_several_volumes_have_is_not_guessed() {
         assert!(code == 2 && text.contains("say which one by its id: 11 (volume 7), 12 (volume 8)"), "{line}: {text}");
     }
     assert_eq!(stub.changes(), []);
+}
+
+#[test]
+fn a_difference_is_between_snapshots_of_one_volume() {
+    let stub = Stub::local(with_snapshots());
+    for (line, written) in [
+        ("snapshot diff 11 --to monthly", "1.0 KiB written.\n"),
+        ("snapshot diff 12 --to monthly", "2.0 KiB written.\n"),
+        ("snapshot diff nightly --volume v7 --to monthly", "1.0 KiB written.\n"),
+        ("snapshot diff 11", "4.0 KiB written.\n"),
+    ] {
+        assert_eq!(stdout(&run(&stub, line)), written, "{line}");
+    }
+    // There is one, but of another volume.
+    let (code, text) = failed(&run(&stub, "snapshot diff 12 --to weekly"));
+    assert!(code == 1 && text.contains("volume v8 has no snapshot weekly"), "{text}");
 }
 
 #[test]
