@@ -100,7 +100,8 @@ pub(super) enum Verb {
     Delete {
         #[command(flatten)]
         which: Which<Pool>,
-        /// Also when it has replication relationships
+        /// Also end its replication relationships, destroy datasets that the appliance did not make, and only forget a
+        /// pool whose disks are absent; a pool with a locked snapshot is kept all the same
         #[arg(long)]
         force: bool,
     },

@@ -136,8 +136,14 @@ pub(super) fn delete(session: &Session, which: &Which<Pool>, force: bool) -> Res
         return Err(Failure::local("say which pool to delete: `vsnap pool delete POOL`"));
     }
     let found = which.find(&session.client)?;
+    let forced = if force {
+        " So will its replication relationships (what is on partners stays) and datasets in it that the appliance did \
+         not make. If its disks are absent, it is only forgotten, and they keep what is on them."
+    } else {
+        ""
+    };
     session.prompt.confirm(&format!(
-        "Pool {} and everything in it (volumes, snapshots, shares) will be gone for good.",
+        "Pool {} and everything in it (volumes, snapshots, shares) will be gone for good.{forced}",
         found.name
     ))?;
     let progress = Progress::spinner(format!("Deleting pool {}", found.name));

@@ -53,8 +53,12 @@ pub(super) enum Verb {
     Report,
     /// Bring the catalog back from the pools, after its database was lost
     ///
-    /// Only for an appliance that has not been initialised anew: imports its pools, and brings back ids, names, clones,
-    /// holds, locks and times of all that is in them. No pool is changed.
+    /// Only for an appliance that has not been initialised anew: imports its pools, and brings back shares, and ids, names,
+    /// clones, holds, locks and times of all that is in them. Replicas become ordinary volumes.
+    ///
+    /// What was in the database alone does not come back: hosts and their mappings, partners, relationships, sessions and
+    /// preferences of replication, and services of network interfaces. An interface that was closed to a service offers it
+    /// again, until `vsnap network update` closes it, which may be done before.
     #[command(alias = "rebuild_catalog")]
     RebuildCatalog {
         /// Whose catalog, when there are pools of several appliances
@@ -162,10 +166,11 @@ fn report_text(report: &Value) -> String {
 fn rebuilt_text(rebuilt: &Value) -> String {
     let count = |member: &str, what: &str| human::count(rebuilt[member].as_u64().unwrap_or(0) as usize, what);
     let mut lines = vec![format!(
-        "Brought back {}, {} and {}.",
+        "Brought back {}, {}, {} and {}.",
         count("pools", "pool"),
         count("volumes", "volume"),
-        count("snapshots", "snapshot")
+        count("snapshots", "snapshot"),
+        count("shares", "share")
     )];
     lines.extend(
         json::items(rebuilt, "skipped").iter().map(|skipped| format!("Left out: {}", skipped.as_str().unwrap_or("?"))),

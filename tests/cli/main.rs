@@ -4,6 +4,7 @@
 
 mod hosts;
 mod networks;
+mod operations;
 mod remote;
 mod replication;
 mod shares;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 
 use stub::{Answers, Stub};
 
-const NOUNS: [&str; 13] = [
+const NOUNS: [&str; 14] = [
     "system",
     "user",
     "disk",
@@ -35,6 +36,7 @@ const NOUNS: [&str; 13] = [
     "partner",
     "relationship",
     "session",
+    "operation",
 ];
 
 /// The program, without what the caller's environment would add.
@@ -265,6 +267,9 @@ fn nothing_is_destroyed_without_a_yes() {
         let (code, text) = failed(&run(&stub, line));
         assert!(code == 2 && text.contains("--noprompt"), "{line}: {text}");
     }
+    // All that force does is told before it is done.
+    let text = failed(&run(&stub, "pool delete demo1 --force")).1;
+    assert!(["relationships", "did not make", "only forgotten"].iter().all(|effect| text.contains(effect)), "{text}");
     // The only pool there is isn't enough of a name for this one.
     assert!(failed(&run(&stub, "pool delete --noprompt")).1.contains("say which pool"));
     assert_eq!(stub.changes(), []);
@@ -292,6 +297,14 @@ fn init_is_followed_to_its_end() {
     // Without a pool nothing has to be confirmed.
     let (code, text) = failed(&run(&stub, "system init --skip-pool"));
     assert!(code == 1 && text.contains("the disk is broken"), "{text}");
+}
+
+#[test]
+fn a_rebuild_tells_all_that_came_back() {
+    let answer = json!({ "pools": 1, "volumes": 20, "snapshots": 0, "shares": 3, "skipped": ["vpool2: no disks"] });
+    let stub = Stub::local(Answers::default().on("POST /api/system/rebuild", answer));
+    let text = stdout(&run(&stub, "system rebuild-catalog"));
+    assert_eq!(text, "Brought back 1 pool, 20 volumes, 0 snapshots and 3 shares.\nLeft out: vpool2: no disks\n");
 }
 
 #[test]
