@@ -41,6 +41,48 @@ struct Arguments {
     man: bool,
 }
 
+/// What the definition of the command line does not know, for the manual page, in the language of manual pages.
+const MAN_SECTIONS: &str = r#".SH FILES
+.TP
+.I /etc/vsnap/vsnap.toml
+Configuration, which explains each key. All of them may be left out. After a change of the TLS files:
+.BR "systemctl reload vsnapd" ;
+after any other:
+.BR "systemctl restart vsnapd" .
+.TP
+.I /var/lib/vsnap/catalog.sqlite
+The catalog: what the appliance knows of pools, volumes, snapshots, shares, hosts, partners and networks. When it is lost,
+.B "vsnap system rebuild-catalog"
+brings back what the pools tell.
+.TP
+.IR /var/lib/vsnap/tls ,\ /var/lib/vsnap/ssh ,\ /var/lib/vsnap/chap
+The self-signed certificate; keys for partners and of partners; secrets of iSCSI.
+.TP
+.I /run/vsnap/api.sock
+Socket of the API for root, without a password.
+.TP
+.I /run/vsnap-link.sock
+Socket for the links of partners.
+.TP
+.IR /etc/exports.d/vsnap.exports ,\ /etc/samba/vsnap.conf
+Shares. They are made from the catalog; changes by hand are lost.
+.SH SIGNALS
+.TP
+.BR SIGTERM ,\ SIGINT
+Stop. Requests and operations get
+.I shutdown_seconds
+of the configuration to end; an operation that has not ended then goes on at the next start.
+.TP
+.B SIGHUP
+Read the TLS files again. Connections go on with the certificate that they began with.
+.SH SEE ALSO
+.BR vsnap (1),
+.BR zpool (8),
+.BR zfs (8),
+and the comments in
+.IR /etc/vsnap/vsnap.toml .
+"#;
+
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
@@ -64,7 +106,8 @@ fn run(arguments: &Arguments) -> Outcome {
     }
     if arguments.man {
         let page = clap_mangen::Man::new(Arguments::command()).section("8");
-        return Ok(page.render(&mut std::io::stdout())?);
+        page.render(&mut std::io::stdout())?;
+        return Ok(std::io::stdout().write_all(MAN_SECTIONS.as_bytes())?);
     }
     let config = Config::load(&arguments.config)?;
     let filter = log_filter(&config.log).map_err(|error| format!("log = {:?}: {error}", config.log))?;
