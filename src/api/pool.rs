@@ -373,11 +373,11 @@ pub(super) async fn update(
 
 /// Act on a pool
 ///
-/// Of the contract: `expand` adds whole groups of the pool's type; `addlog` adds a log, mirrored when several disks
+/// `expand` adds whole groups of the pool's type; `addlog` adds a log, mirrored when several disks
 /// are given; `removelog`; `addcache`, `removecache`; `addspare`, `removespare`. `disk` and `disk_list` are both
 /// understood for log, cache and spare.
 ///
-/// Beyond the contract: `scrub` reads and checks everything in the background, `scrubstop` ends that; `replace` puts
+/// `scrub` reads and checks everything in the background, `scrubstop` ends that; `replace` puts
 /// `new_disk` in the place of `old_disk` and rebuilds in the background; `offline` and `online` take a disk out of
 /// use and back; `clear` resets error counters and resumes a suspended pool. `GET /api/pool/{id}/status` shows how
 /// far a scrub or rebuild is.
@@ -399,8 +399,8 @@ pub(super) async fn act(
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PoolDeletion {
-    /// Delete it even though it has replication relationships, or datasets that this appliance did not make. `1`,
-    /// `true`, `0` or `false`.
+    /// Delete it even though it has replication relationships, which end, or datasets that this appliance did not make,
+    /// which are destroyed. A pool whose disks are absent is only forgotten. `1`, `true`, `0` or `false`.
     #[serde(default)]
     #[param(value_type = Option<bool>)]
     force: Flag,
@@ -408,7 +408,11 @@ pub(super) struct PoolDeletion {
 
 /// Delete pool
 ///
-/// Deletes everything in it too: volumes, snapshots, clones and shares. Its disks are unused afterwards.
+/// Deletes everything in it too: volumes, snapshots, clones and shares. Its disks are unused afterwards. Refused, with
+/// `force` too, while a snapshot in it is locked or the pool is suspended. Without `force` it is also refused when the
+/// pool has replication relationships or datasets that this appliance did not make, and when its disks are absent. With
+/// `force` those relationships end, and what is on the partners stays; those datasets are destroyed; and a pool whose
+/// disks are absent is only forgotten, and the disks keep what is on them.
 #[utoipa::path(delete, path = "/api/pool/{id}", operation_id = "deletePool", tag = "pool",
     params(("id" = Decimal, Path, description = "Id of the pool"), PoolDeletion),
     responses((status = 200, description = "Done", body = Empty)))]

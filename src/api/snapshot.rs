@@ -190,7 +190,7 @@ fn several(found: Vec<snapshot::Snapshot>) -> SnapshotAnswer {
 
 /// Create snapshots of several volumes
 ///
-/// Beyond the contract: all at one moment, and all or none.
+/// All at one moment, and all or none.
 #[utoipa::path(post, path = "/api/snapshot", operation_id = "createSnapshots", tag = "snapshot",
     request_body = NewSnapshots, responses((status = 200, description = "The new snapshots", body = SnapshotSet)))]
 pub(super) async fn create_several(
@@ -250,8 +250,8 @@ pub(super) async fn show(
 
 /// Update snapshot
 ///
-/// Beyond the contract: how long it is kept. Of a locked snapshot the time can only be moved to a later one, and the
-/// lock cannot be taken back, by nobody.
+/// Sets how long it is kept. Of a locked snapshot the time can only be moved to a later one, and the lock cannot be
+/// taken back, by nobody.
 #[utoipa::path(put, path = "/api/snapshot/{id}", operation_id = "updateSnapshot", tag = "snapshot",
     request_body = SnapshotProperties, params(("id" = Decimal, Path, description = "Id of the snapshot")),
     responses((status = 200, description = "The snapshot", body = SnapshotDetail)))]
@@ -268,7 +268,7 @@ pub(super) async fn update(
 
 /// Act on a snapshot
 ///
-/// Beyond the contract: `hold` keeps it from being deleted, for a reason; `release` takes that reason back.
+/// `hold` keeps it from being deleted, for a reason; `release` takes that reason back.
 #[utoipa::path(post, path = "/api/snapshot/{id}", operation_id = "actOnSnapshot", tag = "snapshot",
     request_body = SnapshotActionRequest, params(("id" = Decimal, Path, description = "Id of the snapshot")),
     responses((status = 200, description = "The snapshot", body = SnapshotDetail)))]

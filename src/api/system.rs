@@ -158,7 +158,7 @@ pub(super) async fn act(
 
 /// Get memory statistics
 ///
-/// Memory that ZFS uses for its cache and for deduplication. Beyond the contract.
+/// Memory that ZFS uses for its cache and for deduplication.
 #[utoipa::path(get, path = "/api/system/stats", operation_id = "getSystemStatistics", tag = "system",
     responses((status = 200, description = "Sizes in bytes", body = SystemStatistics)))]
 pub(super) async fn statistics(State(api): State<Api>) -> Result<axum::Json<SystemStatistics>, Failure> {

@@ -82,8 +82,13 @@ pub(super) struct Rebuilt {
 /// Rebuild the catalog
 ///
 /// For an appliance whose database was lost, and that has not been initialised anew: imports its pools, and brings back
-/// the identity of the appliance, and ids, names, parents, clones, holds, locks and times of what is in them. New ids
-/// begin 1000 after the highest one that was found. `multipool` is on afterwards.
+/// the identity of the appliance, shares, and ids, names, parents, clones, holds, locks and times of what is in the
+/// pools. New ids begin 1000 after the highest one that was found. `multipool` is on afterwards.
+///
+/// What was in the database alone does not come back: hosts and their mappings, partners, relationships, sessions and
+/// preferences of replication, and services of network interfaces. Replicas are ordinary volumes afterwards, and an
+/// interface that was closed to a service offers it again from the moment that the database was lost;
+/// `PUT /api/network/{id}` closes it before the rebuild, too.
 #[utoipa::path(post, path = "/api/system/rebuild", operation_id = "rebuildCatalog", tag = "system",
     request_body = Rebuild, responses((status = 200, description = "What was brought back", body = Rebuilt)))]
 pub(super) async fn rebuild(

@@ -249,10 +249,14 @@ pub(super) async fn update(
 
 /// Act on a volume
 ///
-/// Beyond the contract: `rollback` makes the volume what it was when snapshot `snapshot_id` was made. What is in the
-/// way of that is destroyed only when it is named: newer snapshots in `discard_snapshots`, their clones in
-/// `discard_clones`, the share of the volume in `discard_shares`; else the answer is 409 and names them. `promote` turns a clone into the owner of the snapshots
-/// up to its origin, so that the volume that it was cloned from can be deleted.
+/// `rollback` makes the volume what it was when snapshot `snapshot_id` was made. What is in the way of that is destroyed
+/// only when it is named: newer snapshots in `discard_snapshots`, their clones in `discard_clones`, the share of the
+/// volume in `discard_shares`. Hosts that the volume is mapped to, or a lun that a file of it backs, are named in
+/// `discard_hosts`: they lose what was written since, must not have it in use, and see it again under the same LUN
+/// number afterwards. When something is not named, the answer is 409 and names it.
+///
+/// `promote` turns a clone into the owner of the snapshots up to its origin, so that the volume that it was cloned from
+/// can be deleted.
 #[utoipa::path(post, path = "/api/volume/{id}", operation_id = "actOnVolume", tag = "volume",
     request_body = VolumeActionRequest, params(("id" = Decimal, Path, description = "Id of the volume")),
     responses((status = 200, description = "The volume", body = VolumeDetail)))]
