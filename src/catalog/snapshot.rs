@@ -199,6 +199,12 @@ pub fn set_ready(transaction: &Transaction<'_>, id: SnapshotId, guid: u64, creat
     Ok(())
 }
 
+/// What it is called.
+pub fn set_name(transaction: &Transaction<'_>, id: SnapshotId, name: &Name) -> Result<()> {
+    change(transaction, "UPDATE snapshot SET name = ?2 WHERE id = ?1", params![id.0, name.as_str()])?;
+    Ok(())
+}
+
 /// Moves a row on (or back) in its life.
 pub fn set_state(transaction: &Transaction<'_>, id: SnapshotId, state: RowState) -> Result<()> {
     change(transaction, "UPDATE snapshot SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;

@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
+use rusqlite::Connection;
+
 use super::{
     Engine, link_serve::Ends, locks::Key, replica_create::free_name, snapshot::number_in,
     snapshot_create::snapshot_notes, volume::dataset_name, volume_create::volume_notes,
@@ -126,7 +128,10 @@ impl Engine {
         }
         let known = self.catalog.read(|view| catalog::relationship::deliveries(view, &row.id))?;
         let snapshot = match known.iter().find(|(guid, _)| *guid == delivery.guid) {
-            Some((_, snapshot)) => *snapshot,
+            Some((_, snapshot)) => {
+                self.rename_delivery(row, delivery, *snapshot)?;
+                *snapshot
+            }
             None => {
                 if !delivery.resume {
                     // Of those there is no stream left.
@@ -196,6 +201,9 @@ impl Engine {
 
     fn insert_delivery(&self, row: &RelationshipRow, delivery: &Delivery) -> Result<SnapshotId> {
         self.catalog.write(|transaction| {
+            if delivery.exact_name {
+                require_free(transaction, row, &delivery.name)?;
+            }
             let name = free_name(&delivery.name, |name| {
                 let name = Name::new(name)?;
                 Ok(catalog::snapshot::is_taken(transaction, row.volume, &name)?)
@@ -204,6 +212,21 @@ impl Engine {
             let snapshot = catalog::snapshot::insert(transaction, row.volume, &name, retention, self.now())?;
             catalog::relationship::insert_delivery(transaction, &row.id, delivery.guid, snapshot)?;
             Ok(snapshot)
+        })
+    }
+
+    /// What an earlier session began may be on its way under another name than the one that is asked for now.
+    fn rename_delivery(&self, row: &RelationshipRow, delivery: &Delivery, snapshot: SnapshotId) -> Result<()> {
+        if !delivery.exact_name {
+            return Ok(());
+        }
+        self.catalog.write(|transaction| {
+            let found = catalog::snapshot::find(transaction, snapshot)?;
+            if found.is_some_and(|found| found.name == delivery.name) {
+                return Ok(());
+            }
+            require_free(transaction, row, &delivery.name)?;
+            Ok(catalog::snapshot::set_name(transaction, snapshot, &delivery.name)?)
         })
     }
 
@@ -267,6 +290,18 @@ impl Engine {
         &self,
     ) -> std::sync::MutexGuard<'_, std::collections::HashMap<RelationshipId, Arc<dyn Process>>> {
         self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Fails when the replica has a snapshot of this name already.
+fn require_free(view: &Connection, row: &RelationshipRow, name: &Name) -> Result<()> {
+    match catalog::snapshot::is_taken(view, row.volume, name)? {
+        false => Ok(()),
+        true => Err(Error::Exists(format!(
+            "the replica, volume {}, has a snapshot named {:?} already; choose another remote_snap_name",
+            row.volume,
+            name.as_str()
+        ))),
     }
 }
 

@@ -97,8 +97,12 @@ pub struct Delivery {
     pub relationship: RelationshipId,
     /// Guid of the snapshot that it makes.
     pub guid: u64,
-    /// Name that this shall have; one that is free is made of it when it is taken.
+    /// Name that this shall have.
     pub name: Name,
+    /// Whether it shall have this name and no other, since somebody asked for it; else one that is free is made of it
+    /// when it is taken. Partners from before this member make one in any case.
+    #[serde(default)]
+    pub exact_name: bool,
     /// Guid of the snapshot that it builds on; `None` for a full stream.
     pub base: Option<u64>,
     /// Whether it goes on where an interrupted one ended.

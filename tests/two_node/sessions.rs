@@ -6,11 +6,12 @@ use std::{
 use vsnap::{
     error::Error,
     types::{
-        Name,
+        Name, RelationshipId, SnapshotId,
         network::Services,
         partner::{PartnerUpdate, PreferencesUpdate},
         selection::{Selection, SessionField, Value},
-        session::{SessionRequest, SessionStatus},
+        session::{Session, SessionRequest, SessionStatus},
+        snapshot::{Retention, SnapshotRequest},
         volume::VolumeAction,
     },
 };
@@ -232,6 +233,63 @@ fn many_relationships_share_the_workers_and_none_is_forgotten() {
     pair.a.sync(&relationships[0].1);
     let all = pair.a.engine().sessions(&Selection::default()).unwrap().1;
     assert_eq!(all, 26, "25 that were over, and the one since");
+}
+
+/// A session for a snapshot that shall be called so on the replica.
+fn named(pair: &Pair, relationship: &RelationshipId, snapshot: Option<SnapshotId>, name: &str) -> Session {
+    let request = SessionRequest { snapshot, remote_name: Some(Name::new(name).unwrap()) };
+    let session = pair.a.engine().create_session(&caller(), relationship, request).unwrap();
+    pair.a.wait(session.id)
+}
+
+#[test]
+fn a_name_that_was_asked_for_is_used_or_refused() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    let first = named(&pair, &relationship, None, "evening");
+    assert_eq!(first.remote_name.unwrap().as_str(), "evening");
+    pair.a.write(volume, b"two");
+    let second = named(&pair, &relationship, None, "evening");
+    let message = second.message.unwrap();
+    assert_eq!(second.status, SessionStatus::Failed, "{message}");
+    assert!(message.contains("\"evening\"") && message.contains("remote_snap_name"), "{message}");
+    assert!(second.ended.unwrap().0 - second.started.unwrap().0 < 2, "it is not tried again");
+    assert_eq!(pair.b.stored("SELECT count(*) FROM snapshot"), 1);
+    assert_eq!(pair.b.stored("SELECT count(*) FROM delivery"), 0);
+    let third = named(&pair, &relationship, second.local_snapshot, "late evening");
+    assert_eq!((third.status, third.remote_name.unwrap().as_str()), (SessionStatus::Completed, "late evening"));
+    assert_eq!(pair.b.read(pair.replica(&relationship)).as_deref(), Some(&b"two"[..]));
+    // A name that nobody asked for gives way.
+    let retention = Retention { expires: None, locked: false };
+    let name = Some(Name::new("evening").unwrap());
+    let request = SnapshotRequest { volumes: vec![volume], name, retention };
+    let local = pair.a.engine().create_snapshots(&caller(), request).unwrap()[0].id;
+    let request = SessionRequest { snapshot: Some(local), remote_name: None };
+    let session = pair.a.engine().create_session(&caller(), &relationship, request).unwrap();
+    assert_eq!(pair.a.wait(session.id).remote_name.unwrap().as_str(), "evening_2");
+}
+
+#[test]
+fn an_interrupted_stream_goes_on_under_the_name_that_is_asked_for() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    named(&pair, &relationship, None, "evening");
+    pair.a.write(volume, b"two");
+    // The link has carried the first stream already.
+    *pair.weather.cut_after.lock().unwrap() = Some(500_000);
+    let session = pair.a.start_session(&relationship);
+    while pair.weather.cut_after.lock().unwrap().is_some() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let canceled = pair.a.engine().cancel_session(&caller(), session, false).unwrap();
+    let replica = pair.b.dataset(pair.replica(&relationship));
+    let partial = || pair.b.os.world().dataset(&replica).unwrap().partial.clone();
+    assert!(partial().is_some(), "it is kept");
+    let taken = named(&pair, &relationship, canceled.local_snapshot, "evening");
+    assert_eq!(taken.status, SessionStatus::Failed, "{taken:?}");
+    assert!(partial().is_some(), "a name that is taken is no reason to discard it");
+    let other = named(&pair, &relationship, canceled.local_snapshot, "late evening");
+    assert_eq!((other.status, other.remote_name.unwrap().as_str()), (SessionStatus::Completed, "late evening"));
+    let there = pair.b.engine().snapshot(other.remote_snapshot.unwrap()).unwrap();
+    assert_eq!(there.name.as_str(), "late evening");
 }
 
 #[test]

@@ -118,6 +118,8 @@ impl Engine {
                 Trouble::Unreachable(why)
                 | Trouble::Refused(FailureKind::Busy | FailureKind::Broken, why)
                 | Trouble::Local(Error::Busy(why)) => why,
+                // The name that was asked for is taken there: nothing is wrong with what was received.
+                Trouble::Refused(FailureKind::Exists, why) => return Err(why),
                 // What was kept of an interrupted stream is of no use: once more without it.
                 Trouble::Refused(_, why) if resumed && resumable => {
                     tracing::warn!(session.id = id.0, why, "an interrupted stream can't go on; it begins anew");
@@ -342,10 +344,12 @@ impl Engine {
         };
         self.note_sending(&row.session.relationship, &source.dataset, target)?;
         let total = self.zfs.stream_size(&sending).map_err(vanished)?;
+        let (name, exact_name) = self.name_there(row, target)?;
         let delivery = Delivery {
             relationship: row.session.relationship.clone(),
             guid: to,
-            name: self.name_there(row, target)?,
+            name,
+            exact_name,
             base,
             resume: matches!(step, Step::Resume { .. }),
             raw: source.raw,
@@ -366,14 +370,18 @@ impl Engine {
         }
     }
 
-    /// Name that the snapshot shall have on the replica.
-    fn name_there(&self, row: &SessionRow, snapshot: SnapshotId) -> Result<Name> {
+    /// Name that the snapshot shall have on the replica, and whether a client asked for it: until a session is over its row
+    /// has no other.
+    fn name_there(&self, row: &SessionRow, snapshot: SnapshotId) -> Result<(Name, bool)> {
         let session = &row.session;
         if session.local_snapshot != Some(snapshot) {
-            return Ok(self.snapshot_row(snapshot)?.name);
+            return Ok((self.snapshot_row(snapshot)?.name, false));
         }
-        let name = session.remote_name.as_ref().or(session.local_name.as_ref());
-        name.cloned().ok_or_else(|| Error::not_found("snapshot", snapshot))
+        if let Some(name) = session.remote_name.clone() {
+            return Ok((name, true));
+        }
+        let name = session.local_name.clone().ok_or_else(|| Error::not_found("snapshot", snapshot))?;
+        Ok((name, false))
     }
 
     fn send_stream(
