@@ -140,7 +140,7 @@ impl Peers for OpenSsh {
         }
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let said = value["error"]["message"].as_str().unwrap_or("no vSnap appliance").to_owned();
-        Err(fault(if status.is_client_error() { Kind::Denied } else { Kind::Other }, format!("{status}: {said}")))
+        Err(fault(classify_status(status), format!("{status}: {said}")))
     }
 
     fn apply_partners(&self, wanted: &[PartnerAccess]) -> Result<Applied> {
@@ -218,6 +218,14 @@ fn classify(stderr: &str) -> Kind {
     if refused.iter().any(|text| stderr.contains(text)) { Kind::Denied } else { Kind::Other }
 }
 
+/// What the status of an introduction that failed means: only these two are about the user.
+fn classify_status(status: reqwest::StatusCode) -> Kind {
+    match status.as_u16() {
+        401 | 403 => Kind::Denied,
+        _ => Kind::Other,
+    }
+}
+
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
@@ -230,6 +238,21 @@ fn innermost(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use crate::types::SystemId;
+
+    #[test]
+    fn only_what_is_about_the_user_is_denied() {
+        for (status, kind) in [
+            (401, Kind::Denied),
+            (403, Kind::Denied),
+            (400, Kind::Other),
+            (404, Kind::Other),
+            (409, Kind::Other),
+            (429, Kind::Other),
+            (500, Kind::Other),
+        ] {
+            assert_eq!(classify_status(reqwest::StatusCode::from_u16(status).unwrap()), kind, "{status}");
+        }
+    }
 
     #[test]
     fn files_are_rendered() {
