@@ -1,6 +1,9 @@
 //! The one error of the appliance, by meaning. `api/error.rs` maps each meaning to a status code, once.
 
-use crate::{catalog, os, types::Invalid};
+use crate::{
+    catalog, os,
+    types::{Invalid, system::InitStatus},
+};
 
 /// Why a request could not be carried out. The message of each says what to do next and never holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +43,13 @@ pub enum Error {
     State(String),
 
     /// The system has not been initialised.
-    #[error(
-        "the system is not initialised; initialise it with POST /api/system {{\"action\": \"init\"}} or `vsnap system init`"
-    )]
-    NotInitialized,
+    #[error("{}", not_initialized(*status, message.as_deref()))]
+    NotInitialized {
+        /// How far `init` has come: anything but ready.
+        status: InitStatus,
+        /// Why it failed.
+        message: Option<String>,
+    },
 
     /// The storage is full.
     #[error("{0}")]
@@ -70,6 +76,25 @@ pub enum Error {
     Contradiction(String),
 }
 
+/// What is the matter, and what is to be done next: that depends on whether `init` is at work.
+fn not_initialized(status: InitStatus, message: Option<&str>) -> String {
+    const INIT: &str = "with POST /api/system {\"action\": \"init\"} or `vsnap system init`";
+    match status {
+        InitStatus::Initializing => {
+            "the system is being initialised; follow it with GET /api/system and try again when init_status is Ready"
+                .to_owned()
+        }
+        InitStatus::Failed => format!(
+            "the initialisation of the system failed: {}; mend that (init_message of GET /api/system has it, too) and \
+             initialise it again {INIT}",
+            message.unwrap_or("the reason is not known")
+        ),
+        InitStatus::NotInitialized | InitStatus::Ready => {
+            format!("the system is not initialised; initialise it {INIT}")
+        }
+    }
+}
+
 /// Result of everything in the engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -77,5 +102,23 @@ impl Error {
     /// There is no `kind` with this id, name or uuid.
     pub fn not_found(kind: &'static str, key: impl ToString) -> Self {
         Error::NotFound { kind, key: key.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_before_init_depends_on_how_far_it_is() {
+        let text = |status, message: Option<&str>| {
+            Error::NotInitialized { status, message: message.map(str::to_owned) }.to_string()
+        };
+        let running = text(InitStatus::Initializing, None);
+        assert!(running.contains("GET /api/system") && !running.contains("POST"), "{running}");
+        let failed = text(InitStatus::Failed, Some("no such disk"));
+        assert!(failed.contains("init_message") && failed.contains("no such disk"), "{failed}");
+        let never = text(InitStatus::NotInitialized, None);
+        assert!(never.contains(r#"POST /api/system {"action": "init"}"#), "{never}");
     }
 }

@@ -137,7 +137,7 @@ impl From<Error> for Failure {
             Error::Exists(_) => Failure::new(&ALREADY_EXISTS, message),
             Error::Busy(_) => Failure::new(&BUSY, message),
             Error::State(_) => Failure::new(&INVALID_STATE, message),
-            Error::NotInitialized => Failure::new(&NOT_INITIALIZED, message),
+            Error::NotInitialized { .. } => Failure::new(&NOT_INITIALIZED, message),
             Error::Partner(_) => Failure::new(&PARTNER, message),
             Error::NoSpace(_) => Failure::new(&NO_SPACE, message),
             Error::Forbidden(_) => Failure::new(&FORBIDDEN, message),
@@ -185,7 +185,7 @@ impl IntoResponse for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Invalid;
+    use crate::types::{Invalid, system::InitStatus};
 
     #[test]
     fn names_are_camel_case_unique_and_sorted_by_status() {
@@ -206,7 +206,7 @@ mod tests {
             (Error::Exists("taken".into()), "AlreadyExistsError", 409),
             (Error::Busy("busy".into()), "BusyError", 409),
             (Error::State("no".into()), "InvalidStateError", 409),
-            (Error::NotInitialized, "NotInitializedError", 409),
+            (Error::NotInitialized { status: InitStatus::Failed, message: None }, "NotInitializedError", 409),
             (Error::NoSpace("full".into()), "NoSpaceError", 507),
             (Error::Partner("gone".into()), "PartnerError", 502),
             (Error::Forbidden("no".into()), "ForbiddenError", 403),

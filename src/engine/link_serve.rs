@@ -193,7 +193,9 @@ pub(super) fn kind(error: &Error) -> FailureKind {
         Error::Exists(_) => FailureKind::Exists,
         Error::Busy(_) => FailureKind::Busy,
         Error::NoSpace(_) | Error::System(os::Error { kind: Kind::NoSpace, .. }) => FailureKind::NoSpace,
-        Error::State(_) | Error::NotInitialized | Error::Contradiction(_) | Error::Forbidden(_) => FailureKind::State,
+        Error::State(_) | Error::NotInitialized { .. } | Error::Contradiction(_) | Error::Forbidden(_) => {
+            FailureKind::State
+        }
         Error::Invalid(_) | Error::InvalidCandidate { .. } => FailureKind::Invalid,
         Error::Partner(_) | Error::Catalog(_) | Error::System(_) => FailureKind::Other,
     }

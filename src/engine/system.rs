@@ -53,9 +53,10 @@ impl Engine {
 
     /// An error unless `init` has been done.
     pub fn require_initialized(&self) -> Result<()> {
-        match self.system_row()?.init_status {
+        let row = self.system_row()?;
+        match row.init_status {
             InitStatus::Ready => Ok(()),
-            _ => Err(Error::NotInitialized),
+            status => Err(Error::NotInitialized { status, message: row.init_message }),
         }
     }
 
@@ -82,6 +83,8 @@ impl Engine {
         }
         // From here on the status in the catalog keeps a second `init` out.
         drop(guard);
+        // What was begun is told, not what has become of it meanwhile.
+        let begun = self.system();
         let engine = Arc::clone(self);
         let spawned = std::thread::Builder::new().name("initialize".to_owned()).spawn(move || {
             // Its failure is in the log and in the system's row.
@@ -92,7 +95,7 @@ impl Engine {
             self.fail_initialize(id, &error)?;
             return Err(error);
         }
-        self.system()
+        begun
     }
 
     pub(super) fn run_initialize(&self, id: i64, request: InitRequest) -> Result<()> {

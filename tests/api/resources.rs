@@ -1,6 +1,7 @@
 //! The shapes of answers, as the contract has them.
 
 use serde_json::{Value, json};
+use vsnap::os::Kind;
 
 use crate::appliance::{Appliance, members};
 
@@ -52,6 +53,32 @@ async fn system() {
     ];
     assert_eq!(members(&statistics), expected);
     assert!(statistics.as_object().unwrap().values().all(|size| size.as_str().unwrap().parse::<u64>().is_ok()));
+}
+
+#[tokio::test]
+async fn init_in_the_background_is_answered_as_begun() {
+    // It has mostly ended before the answer is on its way.
+    for _ in 0..20 {
+        let appliance = Appliance::new();
+        let body = r#"{"action": "init", "skip_pool": true, "async": true}"#;
+        assert_eq!(appliance.post("/api/system", body).await.ok()["init_status"], "Initializing");
+        while appliance.get("/api/system").await.ok()["init_status"] != "Ready" {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_to_do_after_an_init_that_failed_is_told() {
+    let appliance = Appliance::new();
+    appliance.os.refuse("create_pool", Kind::Other);
+    assert_eq!(appliance.post("/api/system", r#"{"action": "init"}"#).await.status, 500);
+    let system = appliance.get("/api/system").await.ok();
+    assert_eq!(system["init_status"], "Failed");
+    let refused = appliance.post("/api/pool", "{}").await;
+    assert_eq!((refused.status, refused.error()), (409, "NotInitializedError"));
+    let message = refused.message();
+    assert!(message.contains(system["init_message"].as_str().unwrap()) && message.contains("POST"), "{message}");
 }
 
 #[tokio::test]
