@@ -25,8 +25,8 @@ impl Name {
             "is longer than 256 characters"
         } else if text.chars().any(|c| c.is_control() || invisible(c)) {
             "has a control character; use printable characters only"
-        } else if text.trim() != text {
-            "begins or ends with a space"
+        } else if text.trim_matches(|c: char| c.is_whitespace() || is_joiner(c)) != text {
+            "begins or ends with a space or an invisible joiner"
         } else {
             return Ok(Name(text));
         };
@@ -42,7 +42,14 @@ impl Name {
 /// Line separators and text-direction marks: not control characters by category, but nothing a person sees, and
 /// able to make one name look like another.
 fn invisible(c: char) -> bool {
-    matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+    let group = matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}');
+    group && !is_joiner(c)
+}
+
+/// The zero-width joiner and non-joiner: Persian, the scripts of India and composed emoji are not written right without
+/// them. Between other characters only, so that a name always has something to see.
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200C}' | '\u{200D}')
 }
 
 impl TryFrom<String> for Name {
@@ -227,11 +234,35 @@ mod tests {
 
     #[test]
     fn names_follow_the_decisions() {
-        for good in ["demo1", "a", "$(reboot); `x` | y & z > /etc/passwd", "Größe 容量 🦀", "--help", &"n".repeat(256)]
-        {
+        for good in [
+            "demo1",
+            "a",
+            "$(reboot); `x` | y & z > /etc/passwd",
+            "Größe 容量 🦀",
+            "--help",
+            "می\u{200c}خواهم",
+            "क्\u{200d}ष",
+            "👨\u{200d}👩\u{200d}👧",
+            &"n".repeat(256),
+        ] {
             assert!(Name::new(good).is_ok(), "{good}");
         }
-        for bad in ["", " a", "a ", "a\nb", "a\0", "\u{7f}", "a\u{202e}b", &"n".repeat(257)] {
+        for bad in [
+            "",
+            " a",
+            "a ",
+            "a\nb",
+            "a\0",
+            "\u{7f}",
+            "a\u{202e}b",
+            "a\u{200b}b",
+            "a\u{200e}b",
+            "a\u{200f}b",
+            "\u{200d}",
+            "\u{200c}a",
+            "a\u{200d}",
+            &"n".repeat(257),
+        ] {
             assert_eq!(Name::new(bad).unwrap_err().field, "name", "{bad:?}");
         }
     }
