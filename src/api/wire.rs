@@ -80,6 +80,15 @@ impl<'de> Deserialize<'de> for Decimal {
             fn visit_i64<E>(self, number: i64) -> Result<Decimal, E> {
                 Ok(number.into())
             }
+            /// JSON has one kind of number, and some clients write all of them as this. Beyond 2^53 it is no longer sure
+            /// which whole number was meant.
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Decimal, E> {
+                const SURE: f64 = (1_u64 << 53) as f64;
+                match number.trunc() == number && number.abs() < SURE {
+                    true => Ok(Decimal(number as i128)),
+                    false => Err(E::invalid_value(de::Unexpected::Float(number), &self)),
+                }
+            }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Decimal, E> {
                 let digits = text.strip_prefix('-').unwrap_or(text);
                 if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -165,6 +174,13 @@ mod tests {
             assert_eq!(from_value::<Decimal>(one).unwrap().get(), Some(7u64));
         }
         assert_eq!(from_value::<Decimal>(json!(-7)).unwrap().get::<u64>(), None);
+        for (whole, number) in [("1649267441664.0", 1_649_267_441_664_i64), ("1e3", 1000), ("-0.0", 0), ("-7.0", -7)] {
+            assert_eq!(serde_json::from_str::<Decimal>(whole).unwrap(), Decimal::from(number), "{whole}");
+        }
+        for bad in ["1.5", "0.1", "9007199254740992.0", "-9007199254740992.0", "1e300", "1e-3"] {
+            assert!(serde_json::from_str::<Decimal>(bad).is_err(), "{bad}");
+        }
+        assert_eq!(serde_json::from_str::<DecimalOrNone>("4096.0").unwrap(), DecimalOrNone(Some(4096_u64.into())));
         for bad in [json!(1.5), json!("1.5"), json!(""), json!("-"), json!("+1"), json!(" 1"), json!(true), json!([1])]
         {
             assert!(from_value::<Decimal>(bad.clone()).is_err(), "{bad}");
