@@ -76,7 +76,8 @@ impl AllowedHost {
             let text = if prefix == bits { network.to_string() } else { format!("{network}/{prefix}") };
             return Ok(AllowedHost(text));
         }
-        if is_host_name(text) {
+        // Names of Windows machines stand in DNS with underscores.
+        if is_host_name(&text.replace('_', "x")) {
             return Ok(AllowedHost(text.to_ascii_lowercase()));
         }
         Err(fault("is no host name, IP address or subnet, and not the word all"))
@@ -241,6 +242,8 @@ mod tests {
             ("host-1", "host-1"),
             ("3com", "3com"),
             ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+            ("BACKUP_01.example.com", "backup_01.example.com"),
+            ("_x_", "_x_"),
         ];
         for (text, expected) in cases {
             assert_eq!(AllowedHost::new(text).unwrap().as_str(), expected, "{text}");
@@ -271,7 +274,9 @@ mod tests {
             "a..b",
             ".a",
             "a.",
-            "a_b",
+            "1_2.3/8",
+            "a_b*",
+            "_-a_-",
             "a:b",
             "a?",
             "[a-z]",
@@ -315,7 +320,7 @@ mod tests {
         #[test]
         fn what_is_taken_is_plain_and_stays(text in "\\PC{0,40}|[0-9a-f:./*@() ,a-z-]{0,24}") {
             if let Ok(host) = AllowedHost::new(&text) {
-                let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:/".contains(c);
+                let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._:/".contains(c);
                 prop_assert!(host.as_str().chars().all(plain), "{}", host);
                 prop_assert_eq!(AllowedHost::new(host.as_str()).unwrap(), host);
             }
