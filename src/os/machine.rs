@@ -3,8 +3,8 @@
 use std::{
     net::IpAddr,
     path::Path,
-    sync::OnceLock,
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use nix::unistd;
@@ -24,12 +24,16 @@ use crate::types::{
 /// Where the loaded ZFS module tells its version.
 const ZFS_VERSION: &str = "/sys/module/zfs/version";
 
+/// How long the answer of the resolver about our own name is used, also when there was none.
+const NAME_TIME: Duration = Duration::from_secs(60);
+
 /// The real machine.
 pub struct Linux {
     disks: Disks,
     users: Users,
     getent: Tool,
     versions: OnceLock<Versions>,
+    full_name: FullName,
 }
 
 impl Linux {
@@ -40,6 +44,7 @@ impl Linux {
             users: Users::new()?,
             getent: Tool::find("getent", "libc-bin")?,
             versions: OnceLock::new(),
+            full_name: FullName::default(),
         })
     }
 
@@ -59,9 +64,42 @@ impl Linux {
     /// The name with domain that the resolver has for `host`, as `hostname --fqdn` finds it.
     fn qualified(&self, host: &str) -> Option<String> {
         // The answer to "who am I" of a slow or dead name server is not worth more than this.
-        let limit = super::command::Limit::Time(std::time::Duration::from_secs(10));
+        let limit = super::command::Limit::Time(Duration::from_secs(10));
         let output = self.getent.command(["ahosts", host]).limit(limit).run().ok()?;
         canonical_name(&output.text(), host)
+    }
+}
+
+/// The name with domain of this machine, as the resolver had it last.
+#[derive(Default)]
+struct FullName(Mutex<Option<Asked>>);
+
+struct Asked {
+    host: String,
+    at: Instant,
+    full: Option<String>,
+}
+
+impl FullName {
+    /// The full name of `host`, which `ask` finds out. That takes long when a name server is dead, so it is asked once in a
+    /// while, and nobody else waits for the answer meanwhile; nor does a dead one take away a name that was known.
+    fn of(&self, host: &str, ask: impl FnOnce(&str) -> Option<String>) -> Option<String> {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = {
+            let mut last = lock();
+            let full = match last.take_if(|asked| asked.host != host || asked.at.elapsed() >= NAME_TIME) {
+                Some(asked) if asked.host == host => asked.full,
+                _ => None,
+            };
+            if let Some(asked) = last.as_ref() {
+                return asked.full.clone();
+            }
+            *last = Some(Asked { host: host.to_owned(), at: Instant::now(), full: full.clone() });
+            full
+        };
+        let full = ask(host).or(known);
+        *lock() = Some(Asked { host: host.to_owned(), at: Instant::now(), full: full.clone() });
+        full
     }
 }
 
@@ -130,7 +168,11 @@ impl Machine for Linux {
         let name = unistd::gethostname().map_err(|error| Error::io("gethostname", &error.into()))?;
         let name = name.to_string_lossy().into_owned();
         let short = name.split('.').next().unwrap_or(&name).to_owned();
-        let full = if name.contains('.') { name } else { self.qualified(&name).unwrap_or(name) };
+        let full = if name.contains('.') {
+            name
+        } else {
+            self.full_name.of(&name, |host| self.qualified(host)).unwrap_or(name)
+        };
         Ok((short, full))
     }
 
@@ -203,6 +245,29 @@ mod tests {
     fn memory_is_in_bytes() {
         assert_eq!(memory("MemTotal:        2018916 kB\nMemFree: 1 kB\n"), Some(2_018_916 * 1024));
         assert_eq!(memory("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn the_resolver_is_asked_once_in_a_while() {
+        let name = FullName::default();
+        let never = |_: &str| -> Option<String> { panic!("asked again") };
+        // No answer is one, too.
+        assert_eq!(name.of("a", |_| None), None);
+        assert_eq!(name.of("a", never), None);
+        let age = || name.0.lock().unwrap().as_mut().unwrap().at -= NAME_TIME;
+        age();
+        assert_eq!(name.of("a", |_| Some("a.example.org".to_owned())).as_deref(), Some("a.example.org"));
+        assert_eq!(name.of("a", never).as_deref(), Some("a.example.org"));
+        // A name server that died takes nothing away, and who comes while it is asked does not wait.
+        age();
+        let found = name.of("a", |_| {
+            assert_eq!(name.of("a", never).as_deref(), Some("a.example.org"));
+            None
+        });
+        assert_eq!(found.as_deref(), Some("a.example.org"));
+        // Another name is another question.
+        assert_eq!(name.of("b", |_| None), None);
+        assert_eq!(name.of("b", never), None);
     }
 
     #[test]
