@@ -104,6 +104,16 @@ impl Failure {
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"vSnap\", charset=\"UTF-8\""))
     }
 
+    /// The same about an object that stood in the path: the message does not begin with a `member` that the client never
+    /// sent.
+    #[must_use]
+    pub fn without_member(mut self, member: &str) -> Self {
+        if let Some(rest) = self.message.strip_prefix(member).and_then(|rest| rest.strip_prefix(": ")) {
+            self.message = rest.to_owned();
+        }
+        self
+    }
+
     /// The same with a header in the answer.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -279,8 +279,8 @@ pub(super) async fn map(
     Json(body): Json<super::host_request::WhichHost>,
 ) -> Result<axum::Json<Mapping>, Failure> {
     let host = body.read()?;
-    let lun = blocking(&api, move |engine| engine.map_volume(&caller, volume_id(&id)?, host)).await?;
-    Ok(axum::Json(lun.into()))
+    let lun = blocking(&api, move |engine| engine.map_volume(&caller, volume_id(&id)?, host)).await;
+    Ok(axum::Json(lun.map_err(|failure| failure.without_member("vol_id"))?.into()))
 }
 
 /// Unmap volume from host

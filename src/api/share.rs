@@ -1,6 +1,9 @@
 //! Shares (contract sections 8.8, 8.9 and 9). What requests hold is read in `share_request.rs`.
 
-use axum::extract::{Path, State};
+use axum::{
+    Extension,
+    extract::{Path, State},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -9,17 +12,18 @@ use super::{
     auth::ChangeBy,
     blocking,
     body::Json,
+    edge::Record,
     error::Failure,
     look_up,
     lookup::{self, Asked, Listing},
-    share_request::{NewShare, NewShareOfVolume, ShareUpdate},
+    share_request::{NewShare, NewShareOfVolume, ShareUpdate, moot_with_smb},
     volume::volume_id,
     wire::{Decimal, Empty},
 };
 use crate::{
     error::Error,
     types::{
-        ShareId,
+        Invalid, ShareId, VolumeId,
         selection::ShareField,
         share::{self, AllowedHost, ShareType},
     },
@@ -130,6 +134,14 @@ fn share_id(text: &str) -> Result<ShareId, Error> {
     lookup::id("share", text)
 }
 
+/// The answer about a share that was made or changed. `moot`: what was said about it and has no effect with SMB.
+fn tell(share: share::Share, moot: Vec<String>, record: &Record) -> axum::Json<ShareDetail> {
+    if share.properties.share_type == ShareType::Smb {
+        record.note_ignored(moot);
+    }
+    axum::Json(share.into())
+}
+
 /// List shares
 ///
 /// With `id` or `name`, and no other field and no paging, the answer is that one share in full, or 404.
@@ -164,11 +176,13 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(api): State<Api>,
     ChangeBy(caller): ChangeBy,
+    Extension(record): Extension<Record>,
     Json(body): Json<NewShare>,
 ) -> Result<axum::Json<ShareDetail>, Failure> {
+    let moot = moot_with_smb(body.share_options.as_ref());
     let (volume, properties) = body.read()?;
     let share = blocking(&api, move |engine| engine.create_share(&caller, volume, &properties)).await?;
-    Ok(axum::Json(share.into()))
+    Ok(tell(share, moot, &record))
 }
 
 /// Create share of volume
@@ -181,11 +195,13 @@ pub(super) async fn create_of_volume(
     State(api): State<Api>,
     ChangeBy(caller): ChangeBy,
     Path(id): Path<String>,
+    Extension(record): Extension<Record>,
     Json(body): Json<NewShareOfVolume>,
 ) -> Result<axum::Json<ShareDetail>, Failure> {
+    let moot = moot_with_smb(body.share_options.as_ref());
     let properties = body.properties()?;
-    let share = blocking(&api, move |engine| engine.create_share(&caller, volume_id(&id)?, &properties)).await?;
-    Ok(axum::Json(share.into()))
+    let share = blocking(&api, move |engine| engine.create_share(&caller, volume_id(&id)?, &properties)).await;
+    Ok(tell(share.map_err(|failure| failure.without_member("vol_id"))?, moot, &record))
 }
 
 /// Get share details
@@ -197,9 +213,20 @@ pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Resu
     Ok(axum::Json(share.into()))
 }
 
+/// Fails when a change of the share is meant for that of another volume.
+fn require_volume(share: &share::Share, meant: Option<VolumeId>) -> Result<(), Error> {
+    match meant {
+        Some(meant) if meant != share.volume => {
+            let fault = format!("share {} is of volume {}, and stays so; leave vol_id out", share.id, share.volume);
+            Err(Invalid::new("vol_id", fault).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Update share
 ///
-/// Also its type. Clients of other shares notice nothing.
+/// Also its type. Clients of other shares notice nothing. The whole answer to `GET` can be sent back.
 #[utoipa::path(put, path = "/api/share/{id}", operation_id = "updateShare", tag = "share",
     request_body = ShareUpdate, params(("id" = Decimal, Path, description = "Id of the share")),
     responses((status = 200, description = "The share", body = ShareDetail)))]
@@ -207,11 +234,17 @@ pub(super) async fn update(
     State(api): State<Api>,
     ChangeBy(caller): ChangeBy,
     Path(id): Path<String>,
+    Extension(record): Extension<Record>,
     Json(body): Json<ShareUpdate>,
 ) -> Result<axum::Json<ShareDetail>, Failure> {
+    let (volume, moot) = (body.volume()?, moot_with_smb(body.share_options.as_ref()));
     let change = body.check()?;
-    let share = blocking(&api, move |engine| engine.update_share(&caller, share_id(&id)?, change)).await?;
-    Ok(axum::Json(share.into()))
+    let share = blocking(&api, move |engine| {
+        let share = engine.share(share_id(&id)?)?;
+        require_volume(&share, volume)?;
+        engine.update_share(&caller, share.id, change)
+    });
+    Ok(tell(share.await?, moot, &record))
 }
 
 /// Update share of volume
@@ -224,14 +257,17 @@ pub(super) async fn update_of_volume(
     State(api): State<Api>,
     ChangeBy(caller): ChangeBy,
     Path(id): Path<String>,
+    Extension(record): Extension<Record>,
     Json(body): Json<ShareUpdate>,
 ) -> Result<axum::Json<ShareDetail>, Failure> {
+    let (volume, moot) = (body.volume()?, moot_with_smb(body.share_options.as_ref()));
     let change = body.check()?;
     let share = blocking(&api, move |engine| {
-        let share = engine.share_of_volume(volume_id(&id)?)?.id;
-        engine.update_share(&caller, share, change)
+        let share = engine.share_of_volume(volume_id(&id)?)?;
+        require_volume(&share, volume)?;
+        engine.update_share(&caller, share.id, change)
     });
-    Ok(axum::Json(share.await?.into()))
+    Ok(tell(share.await?, moot, &record))
 }
 
 /// Delete share

@@ -1,6 +1,7 @@
 //! What requests about shares hold (contract sections 8.8 and 9.3).
 
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::wire::Decimal;
@@ -17,7 +18,7 @@ use crate::{
 pub(super) struct NewShareOfVolume {
     /// Needed.
     share_type: Option<ShareKind>,
-    share_options: Option<ShareOptions>,
+    pub(super) share_options: Option<ShareOptions>,
 }
 
 /// A new share.
@@ -27,16 +28,28 @@ pub(super) struct NewShare {
     vol_id: Option<Decimal>,
     /// Needed.
     share_type: Option<ShareKind>,
-    share_options: Option<ShareOptions>,
+    pub(super) share_options: Option<ShareOptions>,
 }
 
 /// How a share is to be reached from now on. Without `share_options` they stay as they are; with them those that are
 /// left out are at their defaults.
+#[allow(dead_code, reason = "some members are there to be known and not to be used")]
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct ShareUpdate {
     /// As it is when it is left out.
     share_type: Option<ShareKind>,
-    share_options: Option<ShareOptions>,
+    pub(super) share_options: Option<ShareOptions>,
+    /// That of the share, when it is given: a share stays with its volume.
+    vol_id: Option<Decimal>,
+    /// Without effect, as are `name` and the times: what `GET` answered can be sent back whole.
+    #[schema(value_type = Option<String>)]
+    id: Option<Value>,
+    #[schema(value_type = Option<String>)]
+    name: Option<Value>,
+    #[schema(value_type = Option<String>)]
+    time_created: Option<Value>,
+    #[schema(value_type = Option<String>)]
+    time_updated: Option<Value>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
@@ -62,7 +75,7 @@ pub(super) struct ShareOptions {
     read_only: Option<bool>,
     /// `nfs`: who may mount it: host names, IP addresses, subnets such as `192.168.1.0/24` or `2001:db8::/32`, or `all`
     /// for everyone. Nobody when it is left out or empty. Bits of a subnet's address beyond its prefix are cleared.
-    /// `smb`: without meaning; users decide there.
+    /// `smb`: without meaning, since users decide there; then it is named in `X-Vsnap-Ignored`.
     allowed_hosts: Option<HostList>,
     /// `nfs`, beyond the contract: snapshots can be entered in `.zfs/snapshot`; `false` when it is left out.
     snapshots_visible: Option<bool>,
@@ -77,14 +90,25 @@ impl<'de> Deserialize<'de> for HostList {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let text = |value| match value {
-            serde_json::Value::String(text) => Ok(text),
+            Value::String(text) => Ok(text),
             other => Err(D::Error::custom(format!("{other} is no text that names a host"))),
         };
-        match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::Array(items) => items.into_iter().map(text).collect::<Result<_, _>>().map(HostList),
+        match Value::deserialize(deserializer)? {
+            Value::Array(items) => items.into_iter().map(text).collect::<Result<_, _>>().map(HostList),
             single => text(single).map(|text| HostList(vec![text])),
         }
     }
+}
+
+/// Members that say something which means nothing for an `smb` share.
+pub(super) fn moot_with_smb(options: Option<&ShareOptions>) -> Vec<String> {
+    let Some(options) = options else { return Vec::new() };
+    let given = [
+        ("allowed_hosts", options.allowed_hosts.as_ref().is_some_and(|hosts| !hosts.0.is_empty())),
+        ("snapshots_visible", options.snapshots_visible == Some(true)),
+    ];
+    let given = given.into_iter().filter(|(_, given)| *given);
+    given.map(|(member, _)| format!("share_options.{member}")).collect()
 }
 
 impl ShareOptions {
@@ -122,6 +146,11 @@ impl NewShare {
 }
 
 impl ShareUpdate {
+    /// The volume whose share it is about, when that is said.
+    pub(super) fn volume(&self) -> Result<Option<VolumeId>, Error> {
+        Ok(self.vol_id.map(|id| id.id("vol_id").map(VolumeId)).transpose()?)
+    }
+
     /// Checks what does not depend on how the share is now.
     pub(super) fn check(self) -> Result<impl FnOnce(&ShareProperties) -> Result<ShareProperties, Error>, Error> {
         let share_type = self.share_type.map(ShareType::from);

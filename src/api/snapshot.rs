@@ -231,7 +231,8 @@ pub(super) async fn create(
     Json(body): Json<NewSnapshot>,
 ) -> Result<axum::Json<SnapshotDetail>, Failure> {
     let request = body.of(volume_id(&id)?)?;
-    let made = blocking(&api, move |engine| engine.create_snapshots(&caller, request)).await?;
+    let made = blocking(&api, move |engine| engine.create_snapshots(&caller, request)).await;
+    let made = made.map_err(|failure| failure.without_member("vol_ids"))?;
     let none = || Failure::internal("the snapshot cannot be shown", "one volume was named, and no snapshot came back");
     made.into_iter().next().map(|snapshot| axum::Json(snapshot.into())).ok_or_else(none)
 }

@@ -145,7 +145,7 @@ async fn bad_input_changes_nothing() {
         ("POST", "/api/host/1", json!({ "action": "unmap", "vol_id": 2 }), 404, "there is no mapping"),
         ("POST", "/api/volume/2/map", json!({}), 400, "host_id"),
         ("POST", "/api/volume/2/map", json!({ "host_id": 9 }), 404, "there is no host 9"),
-        ("POST", "/api/volume/3/map", json!({ "host_id": 1 }), 400, "vol_id"),
+        ("POST", "/api/volume/3/map", json!({ "host_id": 1 }), 400, "volume 3 is a filesystem"),
         ("POST", "/api/volume/2/unmap", json!({ "host_id": 1 }), 404, "there is no mapping"),
         ("DELETE", "/api/host/9", json!({}), 404, "there is no host 9"),
     ];

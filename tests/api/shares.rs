@@ -105,18 +105,52 @@ async fn bad_input_changes_nothing() {
             400,
             "share_options.snapshots_visible: ",
         ),
-        ("POST", "/api/volume/3/share", json!({ "share_type": "nfs" }), 400, "vol_id: "),
-        ("POST", "/api/volume/3/share", json!({ "share_type": "smb" }), 400, "vol_id: "),
+        ("POST", "/api/volume/3/share", json!({ "share_type": "nfs" }), 400, "volume 3 is a lun"),
+        ("POST", "/api/volume/3/share", json!({ "share_type": "smb" }), 400, "volume 3 is a lun"),
+        ("POST", "/api/share", json!({ "vol_id": 3, "share_type": "smb" }), 400, "vol_id: volume 3 is a lun"),
         ("POST", "/api/volume/1/share", json!({ "share_type": "smb" }), 409, ""),
         ("POST", "/api/volume/99/share", json!({ "share_type": "smb" }), 404, ""),
         ("POST", "/api/share", json!({ "vol_id": 99, "share_type": "smb" }), 404, ""),
         ("PUT", "/api/share/99", json!({ "share_type": "smb" }), 404, ""),
         ("PUT", "/api/volume/2/share", json!({ "share_type": "smb" }), 404, ""),
         ("PUT", "/api/share/1", json!({ "share_type": "x" }), 400, "share_type: "),
+        ("PUT", "/api/share/1", json!({ "vol_id": "2", "share_type": "smb" }), 400, "vol_id: "),
+        ("PUT", "/api/share/1", json!({ "vol_id": 0 }), 400, "vol_id: "),
+        ("PUT", "/api/volume/1/share", json!({ "vol_id": 2, "share_type": "smb" }), 400, "vol_id: "),
+        ("PUT", "/api/share/99", json!({ "vol_id": 1 }), 404, ""),
         ("DELETE", "/api/share/99", json!({}), 404, ""),
+        ("DELETE", "/api/share/1", json!({ "force": true }), 400, ""),
         ("DELETE", "/api/share/x", json!({}), 404, ""),
     ];
     refuses(&appliance, cases).await;
+}
+
+#[tokio::test]
+async fn what_has_no_effect_is_named_and_the_whole_answer_goes_back() {
+    let appliance = appliance().await;
+    let options = json!({ "read_only": true, "allowed_hosts": ["10.0.0.1"], "snapshots_visible": true });
+    let moot = Some("share_options.allowed_hosts, share_options.snapshots_visible");
+    let with = |share_type: &str| json!({ "share_type": share_type, "share_options": options }).to_string();
+    assert_eq!(appliance.post("/api/volume/1/share", &with("smb")).await.header("x-vsnap-ignored"), moot);
+    let body = json!({ "vol_id": 2, "share_type": "smb", "share_options": { "allowed_hosts": ["10.0.0.1"] } });
+    let answer = appliance.post("/api/share", &body.to_string()).await;
+    assert_eq!(answer.header("x-vsnap-ignored"), Some("share_options.allowed_hosts"));
+    answer.ok();
+    let answer = appliance.put("/api/share/1", &json!({ "share_options": options }).to_string()).await;
+    assert_eq!(answer.header("x-vsnap-ignored"), moot, "the type that it has counts");
+    let answer = appliance.put("/api/share/1", &with("nfs")).await;
+    assert_eq!(answer.header("x-vsnap-ignored"), None);
+    answer.ok();
+    for (path, get) in [("/api/share/1", "/api/share/1"), ("/api/volume/2/share", "/api/share/2")] {
+        let shown = appliance.get(get).await.ok();
+        let answer = appliance.put(path, &shown.to_string()).await;
+        assert_eq!(answer.header("x-vsnap-ignored"), None, "{path}");
+        let mut changed = answer.ok();
+        changed["time_updated"] = shown["time_updated"].clone();
+        assert_eq!(changed, shown);
+    }
+    let typo = appliance.put("/api/share/1", r#"{"nmae": "x", "name": "x"}"#).await;
+    assert_eq!(typo.header("x-vsnap-ignored"), Some("nmae"));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Snapshots: the shapes of answers, lists, how long they are kept, and several at one moment.
 
 use serde_json::{Value, json};
+use vsnap::os::fake::FileKind;
 
 use crate::{
     appliance::{Appliance, members},
@@ -147,6 +148,20 @@ async fn several_at_one_moment() {
         assert_eq!(one["expires_at"], json!(LATER.to_string()));
     }
     assert_eq!(ids(&appliance, "/api/snapshot?locked=true").await.1, 2);
+}
+
+#[tokio::test]
+async fn a_file_has_no_snapshots_of_its_own() {
+    let appliance = with_volumes().await;
+    appliance.os.world().add_file("vpool1/fs1", "disk.img", FileKind::File(vec![0; 512])).unwrap();
+    let body = json!({ "name": "file", "volume_type": "filebackedlun", "parent_id": 1, "parent_path": "disk.img" });
+    let made = appliance.post("/api/volume", &body.to_string()).await.ok();
+    let file = made["id"].as_str().unwrap();
+    let advice = format!("volume {file} is a file; make a snapshot of its filesystem, volume 1, instead");
+    let answer = appliance.post(&format!("/api/volume/{file}/snapshot"), "{}").await;
+    assert_eq!((answer.status, answer.message()), (400, advice.as_str()), "no member that was not sent");
+    let answer = appliance.post("/api/snapshot", &json!({ "vol_ids": [file] }).to_string()).await;
+    assert_eq!((answer.status, answer.message()), (400, format!("vol_ids: {advice}").as_str()));
 }
 
 #[tokio::test]
