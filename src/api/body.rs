@@ -1,11 +1,16 @@
 //! How requests are read, once for all routes: the JSON body, the query string, and what in them nobody knows.
+//!
+//! That is told in a header of the answer, but of a DELETE it is refused: a misspelt `preserve_replica` would be learnt
+//! about when the replica is gone.
 
 use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
-    extract::{FromRequest, FromRequestParts, Request},
-    http::{header, request::Parts},
+    extract::{FromRequest, FromRequestParts, Request, State},
+    http::{HeaderMap, Method, Uri, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -25,9 +30,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let options = api.options();
-        let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let bytes = read(body, announced, options.body_bytes, options.body_time).await?;
+        let bytes = read_all(&parts.headers, body, api).await?;
         let (value, ignored) = parse_body(&bytes)?;
         note_ignored(&parts, ignored);
         Ok(Json(value))
@@ -42,9 +45,38 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Failure> {
         let (value, ignored) = parse_query(parts)?;
+        if parts.method == Method::DELETE
+            && let Some(name) = ignored.first()
+        {
+            let message = format!("{name}: a DELETE of this has no such parameter; /api/docs shows those that it has");
+            return Err(Failure::invalid(message));
+        }
         note_ignored(parts, ignored);
         Ok(Query(value))
     }
+}
+
+/// Refuses a DELETE with something in its body, which no handler reads.
+pub(super) async fn refuse_on_delete(State(api): State<Api>, request: Request, next: Next) -> Response {
+    if request.method() != Method::DELETE {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match read_all(&parts.headers, body, &api).await {
+        Ok(bytes) if says_nothing(&bytes) => next.run(Request::from_parts(parts, Body::empty())).await,
+        Ok(_) => {
+            let message = "a DELETE has its options in the query, such as ?force=true, and nothing in its body";
+            Failure::invalid(message).into_response()
+        }
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// Whether a body is as good as none.
+fn says_nothing(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    let value = || serde_json::from_slice::<Option<Map<String, Value>>>(body);
+    body.is_empty() || value().is_ok_and(|value| value.is_none_or(|members| members.values().all(Value::is_null)))
 }
 
 /// Tells the client, in a header, and the log about parameters or members that nobody knows.
@@ -57,6 +89,12 @@ pub(super) fn note_ignored(parts: &Parts, ignored: Vec<String>) {
 /// How much of a body that is too large is read and thrown away: a client that is still sending does not look for
 /// an answer, and closing the connection would lose it.
 const DISCARD_FACTOR: usize = 16;
+
+async fn read_all(headers: &HeaderMap, body: Body, api: &Api) -> Result<Bytes, Failure> {
+    let options = api.options();
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    read(body, announced, options.body_bytes, options.body_time).await
+}
 
 async fn read(body: Body, announced: Option<usize>, limit: usize, time: Duration) -> Result<Bytes, Failure> {
     let too_large = || Failure::new(&BODY_TOO_LARGE, format!("the request body is larger than {limit} bytes"));
@@ -97,10 +135,18 @@ fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>), Fai
     read_members(members)
 }
 
-/// The parameters of a query string.
+/// The parameters of a query string, for a handler that looks at them.
 pub(super) fn query_pairs(parts: &Parts) -> Result<Vec<(String, String)>, Failure> {
+    if let Some(record) = parts.extensions.get::<Record>() {
+        record.note_query_read();
+    }
+    pairs(&parts.uri)
+}
+
+/// The parameters of an address.
+pub(super) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Failure> {
     // Every query string is a list of pairs; this cannot fail.
-    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
     pairs.map(|pairs| pairs.0).map_err(|error| Failure::invalid(error.to_string()))
 }
 
@@ -186,6 +232,16 @@ mod tests {
         assert_eq!(parse_body::<Sample>(b"{\"name\": \"\xff\"}").unwrap_err().kind.status, 400);
         let deep = "[".repeat(100_000);
         assert_eq!(parse(&format!("{{\"x\": {deep}")).unwrap_err().kind.status, 400);
+    }
+
+    #[test]
+    fn what_is_as_good_as_no_body() {
+        for nothing in ["", " \r\n\t ", "{}", " { } ", "null", r#"{"force": null}"#] {
+            assert!(says_nothing(nothing.as_bytes()), "{nothing}");
+        }
+        for something in [r#"{"force": false}"#, "[]", "x", "{", "0", "false", "\"\"", "{} {}", "force=true"] {
+            assert!(!says_nothing(something.as_bytes()), "{something}");
+        }
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //! limit, and the error envelope for answers that have none.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,6 +19,7 @@ use tracing::Instrument;
 
 use super::{
     auth::Origin,
+    body::pairs,
     error::{Failure, TIMEOUT},
 };
 
@@ -31,11 +35,13 @@ struct Found {
     request_id: String,
     user: OnceLock<String>,
     ignored: Mutex<Vec<String>>,
+    query_read: AtomicBool,
 }
 
 impl Record {
     fn new(request_id: String) -> Self {
-        Record(Arc::new(Found { request_id, user: OnceLock::new(), ignored: Mutex::default() }))
+        let (user, ignored, query_read) = (OnceLock::new(), Mutex::default(), AtomicBool::new(false));
+        Record(Arc::new(Found { request_id, user, ignored, query_read }))
     }
 
     /// Id of the request.
@@ -49,7 +55,20 @@ impl Record {
         let _ = self.0.user.set(user.to_owned());
     }
 
-    /// The request has members that nobody knows.
+    /// The handler looks at the query string, and tells what it does not know of it.
+    pub(super) fn note_query_read(&self) {
+        self.0.query_read.store(true, Ordering::Relaxed);
+    }
+
+    /// The request was carried out without a look at its query string.
+    fn note_unread_query(&self, uri: &Uri) {
+        if !self.0.query_read.load(Ordering::Relaxed) {
+            let pairs = pairs(uri).unwrap_or_default();
+            self.note_ignored(pairs.into_iter().map(|(name, _)| name).collect());
+        }
+    }
+
+    /// The request has members that nobody knows, or that mean nothing in it.
     pub(super) fn note_ignored(&self, names: Vec<String>) {
         if !names.is_empty() {
             self.0.ignored.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(names);
@@ -92,6 +111,7 @@ pub(super) async fn edge(State(limit): State<Duration>, mut request: Request, ne
         *request.uri_mut() = uri;
     }
     request.extensions_mut().insert(record.clone());
+    let with_query = request.uri().query().map(|_| request.uri().clone());
 
     let span = tracing::info_span!("request", request.id = record.request_id());
     let response = match tokio::time::timeout(limit, next.run(request).instrument(span)).await {
@@ -103,6 +123,9 @@ pub(super) async fn edge(State(limit): State<Duration>, mut request: Request, ne
         .into_response(),
     };
     let mut response = in_envelope(response, method.as_str(), &path);
+    if let Some(uri) = with_query.filter(|_| response.status().is_success()) {
+        record.note_unread_query(&uri);
+    }
     let headers = response.headers_mut();
     // Both are made of characters that are allowed in headers.
     if let Ok(id) = HeaderValue::try_from(record.request_id()) {

@@ -1,6 +1,7 @@
 //! The HTTPS API: the only layer that is asynchronous. This page has every route.
 //!
-//! A request passes `edge` (id, log, time limit, envelope), [`auth`], then its handler in `<resource>.rs`, which
+//! A request passes `edge` (id, log, time limit, envelope), [`auth`], for a DELETE a check that it has no body, then its
+//! handler in `<resource>.rs`, which
 //! turns JSON into [`crate::types`], calls the engine through [`blocking`] and turns the result into JSON.
 //!
 //! | what | where |
@@ -170,6 +171,7 @@ pub fn router(engine: Arc<Engine>, options: Options) -> Result<Router, getrandom
         .split_for_parts()
         .0
         .merge(openapi::routes())
+        .route_layer(middleware::from_fn_with_state(api.clone(), body::refuse_on_delete))
         .layer(middleware::from_fn_with_state(api.clone(), auth::authenticate))
         .with_state(api);
     Ok(at_the_edge(inner, request_time))

@@ -119,6 +119,54 @@ async fn query_parameters_are_checked_like_members() {
 }
 
 #[tokio::test]
+async fn a_query_that_no_handler_reads_is_named() {
+    let appliance = Appliance::initialized().await;
+    for path in ["/api/system?detail=1&x%20y=2", "/api/user/vsuser?detail=1&x%20y=2"] {
+        let answer = appliance.get(path).await;
+        assert_eq!((answer.status, answer.header("x-vsnap-ignored")), (200, Some("detail, x%20y")), "{path}");
+    }
+    let answer = appliance.post("/api/disk?force=1", r#"{"action": "rescan", "asnyc": true}"#).await;
+    assert_eq!((answer.status, answer.header("x-vsnap-ignored")), (200, Some("asnyc, force")));
+    assert_eq!(appliance.get("/api/pool?detail=1").await.header("x-vsnap-ignored"), Some("detail"));
+    // Not of what was not carried out.
+    assert_eq!(appliance.get("/api/host/7?detail=1").await.header("x-vsnap-ignored"), None);
+}
+
+#[tokio::test]
+async fn a_delete_takes_nothing_that_it_does_not_know() {
+    let appliance = Appliance::with_pools().await;
+    let delete = |path: &str, body: &str| appliance.send(request("DELETE", path, body));
+    for body in [r#"{"force": true}"#, r#"{"x": {}}"#, "[]", "force=true", "{", "0", "\"\""] {
+        for path in ["/api/pool/1", "/api/pool/1?force=true", "/api/host/1", "/api/relationship/1"] {
+            let answer = delete(path, body).await;
+            assert_eq!((answer.status, answer.error()), (400, "InvalidParameterError"), "{path} {body}");
+            assert!(answer.message().contains("query"), "{}", answer.message());
+        }
+    }
+    for query in ["forec=true", "force=true&x=1", "preserve-replica=true", "Force=1"] {
+        let name = query.split(['&', '=']).find(|name| !["force", "true"].contains(name)).unwrap();
+        for kind in ["pool", "volume", "partner", "relationship"] {
+            let answer = delete(&format!("/api/{kind}/1?{query}"), "").await;
+            assert_eq!((answer.status, answer.error()), (400, "InvalidParameterError"), "{kind} {query}");
+            assert!(answer.message().starts_with(&format!("{name}: ")), "{kind} {query}: {}", answer.message());
+        }
+    }
+    assert_eq!(appliance.get("/api/pool").await.ok()["total"], 2, "nothing was changed");
+    // Who may not come in learns nothing of this, and what is not there stays so.
+    let anonymous = appliance.send(plain("DELETE", "/api/pool/1", "{\"force\": true}")).await;
+    assert_eq!((anonymous.status, anonymous.error()), (401, "UnauthorizedError"));
+    assert_eq!(delete("/api/nothing/1", "{\"force\": true}").await.status, 404);
+    let large = " ".repeat(appliance.config.limits.body_bytes + 1);
+    assert_eq!(delete("/api/pool/1", &large).await.status, 413);
+    for (id, nothing) in [(1, " \n"), (2, r#"{"force": null}"#)] {
+        assert_eq!(delete(&format!("/api/pool/{id}?force=false"), nothing).await.ok(), json!({}));
+    }
+    for nothing in ["{}", "null"] {
+        assert_eq!(delete("/api/pool/1", nothing).await.status, 404);
+    }
+}
+
+#[tokio::test]
 async fn every_answer_has_a_request_id() {
     let appliance = Appliance::new();
     let own = appliance.get("/api/system").await;
