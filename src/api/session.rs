@@ -105,7 +105,8 @@ pub(super) enum SessionAnswer {
 pub(super) struct NewSession {
     /// A snapshot of the volume here; a new one is made when it is left out.
     snap_id: Option<Decimal>,
-    /// Name of the snapshot on the partner; the one that it has here when it is left out.
+    /// Name of the snapshot on the partner; the session fails when the replica has another one of that name. When it is
+    /// left out: the name that it has here, with a suffix where that is taken.
     #[schema(min_length = 1, max_length = 256)]
     remote_snap_name: Option<String>,
 }
