@@ -64,7 +64,7 @@ pub(super) struct HostDetail {
     mapped_luns: Vec<MappedLun>,
     time_created: Decimal,
     time_updated: Decimal,
-    /// Beyond the contract: when it logs in with CHAP, by which users; a secret is set then. Else null.
+    /// When it logs in with CHAP, by which users; a secret is set then. Else null.
     #[schema(required)]
     chap: Option<ChapShown>,
 }
@@ -285,7 +285,7 @@ pub(super) async fn map(
 
 /// Unmap volume from host
 ///
-/// Beyond the contract: the same as `POST /api/host/{id}` with action `unmap`.
+/// The same as `POST /api/host/{id}` with action `unmap`.
 #[utoipa::path(post, path = "/api/volume/{id}/unmap", operation_id = "unmapVolume", tag = "volume",
     request_body = super::host_request::WhichHost, params(("id" = Decimal, Path, description = "Id of the volume")),
     responses((status = 200, description = "Done", body = Empty)))]

@@ -22,7 +22,7 @@ pub(super) struct NewHost {
     /// Its iSCSI initiators, in the forms `iqn.`, `eui.` and `naa.` of RFC 3720.
     #[serde(default)]
     iqns: Vec<String>,
-    /// Beyond the contract: how it has to authenticate. Without it the name of the initiator is enough.
+    /// How it has to authenticate. Without it the name of the initiator is enough.
     chap: Option<ChapOrNone>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct HostProperties {
     name: Option<String>,
     /// All its initiators; those that it had and that are not here lose access.
     iqns: Option<Vec<String>>,
-    /// Beyond the contract: how it has to authenticate from now on, or `none`.
+    /// How it has to authenticate from now on, or `none`.
     chap: Option<ChapOrNone>,
 }
 

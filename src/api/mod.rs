@@ -1,8 +1,8 @@
 //! The HTTPS API: the only layer that is asynchronous. This page has every route.
 //!
 //! A request passes `edge` (id, log, time limit, envelope), [`auth`], for a DELETE a check that it has no body, then its
-//! handler in `<resource>.rs`, which
-//! turns JSON into [`crate::types`], calls the engine through [`blocking`] and turns the result into JSON.
+//! handler in `<resource>.rs`, which turns JSON into [`crate::types`], calls the engine through [`blocking`] and turns the
+//! result into JSON.
 //!
 //! | what | where |
 //! |---|---|

@@ -36,7 +36,7 @@ pub(super) struct Partner {
     api_port: Decimal,
     /// Port of its SSH server.
     ssh_port: Decimal,
-    /// Beyond the contract: most bytes a second that are sent to it, over all sessions; null for as many as fit.
+    /// Most bytes a second that are sent to it, over all sessions; null for as many as fit.
     #[schema(required)]
     rate_limit: Option<Decimal>,
     time_created: Decimal,
@@ -106,7 +106,7 @@ impl From<Introduction> for IntroductionOfThis {
     }
 }
 
-/// What holds for all replication. Beyond the contract.
+/// What holds for all replication.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ReplicationPreferences {
     /// Most bytes a second that are sent in all; null for as many as fit. Partners have limits of their own, too.
@@ -202,7 +202,7 @@ pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Resu
 
 /// Update partner
 ///
-/// Beyond the contract: where it is reached from here, and how fast data is sent to it. What is left out stays as it
+/// Sets where it is reached from here, and how fast data is sent to it. What is left out stays as it
 /// is. A new limit holds at once, also for sessions that are at work. The partner itself notices nothing; keys are
 /// renewed with `POST /api/partner`.
 #[utoipa::path(put, path = "/api/partner/{id}", operation_id = "updatePartner", tag = "partner",
@@ -249,7 +249,7 @@ pub(super) async fn delete(
 
 /// Get preferences of replication
 ///
-/// What holds for all partners and sessions. Beyond the contract.
+/// What holds for all partners and sessions.
 #[utoipa::path(get, path = "/api/system/replication", operation_id = "getReplicationPreferences", tag = "system",
     responses((status = 200, description = "The preferences", body = ReplicationPreferences)))]
 pub(super) async fn preferences(State(api): State<Api>) -> Result<axum::Json<ReplicationPreferences>, Failure> {
@@ -260,7 +260,7 @@ pub(super) async fn preferences(State(api): State<Api>) -> Result<axum::Json<Rep
 /// Update preferences of replication
 ///
 /// What is left out stays as it is. They hold at once: also for sessions that are at work, except that none is
-/// stopped when fewer are allowed than there are. Beyond the contract.
+/// stopped when fewer are allowed than there are.
 #[utoipa::path(put, path = "/api/system/replication", operation_id = "updateReplicationPreferences", tag = "system",
     request_body = NewPreferences,
     responses((status = 200, description = "The preferences", body = ReplicationPreferences)))]

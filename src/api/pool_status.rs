@@ -155,7 +155,7 @@ impl From<PoolReport> for PoolStatus {
 
 /// Get pool status
 ///
-/// State and error counters of every disk, and how far a scrub or rebuild is. Beyond the contract.
+/// State and error counters of every disk, and how far a scrub or rebuild is.
 #[utoipa::path(get, path = "/api/pool/{id}/status", operation_id = "getPoolStatus", tag = "pool",
     params(("id" = Decimal, Path, description = "Id of the pool")),
     responses((status = 200, description = "The status", body = PoolStatus)))]

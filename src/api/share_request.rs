@@ -77,7 +77,7 @@ pub(super) struct ShareOptions {
     /// for everyone. Nobody when it is left out or empty. Bits of a subnet's address beyond its prefix are cleared.
     /// `smb`: without meaning, since users decide there; then it is named in `X-Vsnap-Ignored`.
     allowed_hosts: Option<HostList>,
-    /// `nfs`, beyond the contract: snapshots can be entered in `.zfs/snapshot`; `false` when it is left out.
+    /// `nfs`: snapshots can be entered in `.zfs/snapshot`; `false` when it is left out.
     snapshots_visible: Option<bool>,
 }
 

@@ -87,7 +87,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<axum::Json<UserList>,
 
 /// Get a user
 ///
-/// One account of group `vsnap`. Beyond the contract.
+/// One account of group `vsnap`.
 #[utoipa::path(get, path = "/api/user/{name}", operation_id = "getUser", tag = "user",
     params(("name" = String, Path, description = "Login name")),
     responses((status = 200, description = "The user", body = User)))]
@@ -102,7 +102,6 @@ pub(super) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Re
 /// Create a user
 ///
 /// Makes an account without a shell, in group `vsnap`. Only over the Unix socket, as root: `vsnap user create`.
-/// Beyond the contract.
 #[utoipa::path(post, path = "/api/user", operation_id = "createUser", tag = "user", request_body = NewUser,
     responses((status = 200, description = "The user", body = User)))]
 pub(super) async fn create(
@@ -118,7 +117,7 @@ pub(super) async fn create(
 
 /// Change a password
 ///
-/// Only over the Unix socket, as root: `vsnap user password`. Beyond the contract.
+/// Only over the Unix socket, as root: `vsnap user password`.
 #[utoipa::path(put, path = "/api/user/{name}", operation_id = "setPassword", tag = "user", request_body = NewPassword,
     params(("name" = String, Path, description = "Login name")),
     responses((status = 200, description = "The user", body = User)))]
@@ -137,7 +136,7 @@ pub(super) async fn set_password(
 /// Grant or revoke access
 ///
 /// `grant` answers with the user, `revoke` with `{}`. Only over the Unix socket, as root: `vsnap user grant`,
-/// `vsnap user revoke`. Beyond the contract.
+/// `vsnap user revoke`.
 #[utoipa::path(post, path = "/api/user/{name}", operation_id = "changeUserAccess", tag = "user",
     request_body = UserAction, params(("name" = String, Path, description = "Login name")),
     responses((status = 200, description = "The user, or nothing after `revoke`", body = UserOrNothing)))]

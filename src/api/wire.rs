@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::types::{Epoch, HostId, Invalid, PoolId, SessionId, ShareId, SnapshotId, VolumeId};
 
-/// A whole number as the contract has it: a decimal string in answers; in requests a JSON number means the same.
+/// A whole number: a decimal string in answers; in requests a JSON number means the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(value_type = String, pattern = "^-?[0-9]+$", example = "1497365131")]
 pub struct Decimal(i128);
