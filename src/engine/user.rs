@@ -8,11 +8,8 @@ use super::{Caller, Engine, locks::Key};
 use crate::{
     error::{Error, Result},
     os::{self, Authentication, Kind},
-    types::user::{GROUP, Password, User, UserName},
+    types::user::{FIRST_UID, GROUP, Password, User, UserName},
 };
-
-/// Accounts below this number belong to the OS (`UID_MIN` of `login.defs(5)`).
-const FIRST_UID: u32 = 1000;
 
 impl Engine {
     /// Checks a password. Blocks for seconds when it is wrong.

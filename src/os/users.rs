@@ -14,7 +14,7 @@ use super::{
     Error, Kind, Result,
     command::{Command, Tool},
 };
-use crate::types::user::{GROUP, Password, User, UserName};
+use crate::types::user::{FIRST_UID, GROUP, Password, User, UserName};
 
 /// Files that any change of an account, password or group changes.
 const ACCOUNT_FILES: [&str; 4] = ["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow"];
@@ -22,6 +22,8 @@ const ACCOUNT_FILES: [&str; 4] = ["/etc/passwd", "/etc/shadow", "/etc/group", "/
 const NO_HOME: &str = "/nonexistent";
 /// Their shell.
 const NO_SHELL: &str = "/usr/sbin/nologin";
+/// Their comment: accounts of the system have the same home and shell, and no password either.
+const COMMENT: &str = "vSnap account";
 
 /// The accounts of the machine.
 pub struct Users {
@@ -85,7 +87,7 @@ impl Users {
             return self.set_unix_password(name, password);
         }
         let flags = ["--no-create-home", "--home-dir", NO_HOME, "--shell", NO_SHELL, "--groups", GROUP];
-        self.useradd.command(flags).arg(name.as_str()).output(classify)?;
+        self.useradd.command(flags).args(["--comment", COMMENT]).arg(name.as_str()).output(classify)?;
         let passwords = self.set_samba_password(name, password).and_then(|()| self.set_unix_password(name, password));
         passwords.inspect_err(|_| {
             // The account is new, so nobody misses it.
@@ -98,8 +100,7 @@ impl Users {
     /// Whether this is an account as [`Users::create`] makes it that never had a password: `!` is what `useradd` writes
     /// for none; a password that was locked has more behind it.
     fn is_half_made(&self, name: &UserName) -> Result<bool> {
-        let Some(account) = entry(name.as_str())? else { return Ok(false) };
-        if account.dir != Path::new(NO_HOME) || account.shell != Path::new(NO_SHELL) {
+        if !entry(name.as_str())?.is_some_and(|account| is_as_we_make_it(&account)) {
             return Ok(false);
         }
         // Accounts of a directory service have no line there.
@@ -220,6 +221,14 @@ fn parse(line: &str) -> Option<User> {
     Some(User { name, uid, gid })
 }
 
+/// Whether an account is one that [`Users::create`] made, and not one of the system, to be taken over by nobody.
+fn is_as_we_make_it(account: &unistd::User) -> bool {
+    account.uid.as_raw() >= FIRST_UID
+        && account.gecos.as_bytes() == COMMENT.as_bytes()
+        && account.dir == Path::new(NO_HOME)
+        && account.shell == Path::new(NO_SHELL)
+}
+
 /// Whether a line of `getent shadow` is of an account that never had a password.
 fn has_no_password(line: &str) -> bool {
     let hash = line.split(':').nth(1);
@@ -264,6 +273,25 @@ mod tests {
         {
             assert!(!has_no_password(other), "{other}");
         }
+    }
+
+    #[test]
+    fn accounts_of_the_system_are_not_taken_for_half_made_ones() {
+        let account = |uid: u32, comment: &str| unistd::User {
+            name: "messagebus".to_owned(),
+            passwd: c"x".to_owned(),
+            uid: uid.into(),
+            gid: uid.into(),
+            gecos: std::ffi::CString::new(comment).unwrap(),
+            dir: NO_HOME.into(),
+            shell: NO_SHELL.into(),
+        };
+        assert!(is_as_we_make_it(&account(1000, COMMENT)));
+        for (uid, comment) in [(101, ""), (101, COMMENT), (1000, ""), (65534, "nobody")] {
+            assert!(!is_as_we_make_it(&account(uid, comment)), "{uid} {comment}");
+        }
+        let login = unistd::User { shell: "/bin/bash".into(), ..account(1000, COMMENT) };
+        assert!(!is_as_we_make_it(&login));
     }
 
     #[rstest]

@@ -10,6 +10,9 @@ use super::Invalid;
 /// The OS group whose members are administrators of the appliance.
 pub const GROUP: &str = "vsnap";
 
+/// Accounts below this number belong to the OS (`UID_MIN` of `login.defs(5)`).
+pub const FIRST_UID: u32 = 1000;
+
 /// The one role there is.
 pub const ROLE: &str = "vsnap_admin";
 

@@ -178,3 +178,14 @@ async fn a_password_is_never_told_back() {
         assert!(answer.message().contains("password") && !answer.message().contains("hunter2"), "{}", answer.message());
     }
 }
+
+#[tokio::test]
+async fn an_account_of_the_system_is_not_taken_over() {
+    let appliance = Appliance::new();
+    appliance.os.world().add_system_account("messagebus", 101);
+    let body = r#"{"name": "messagebus", "password": "long enough"}"#;
+    let answer = appliance.local("POST", "/api/user", body).await;
+    assert_eq!((answer.status, answer.error()), (409, "AlreadyExistsError"), "{}", answer.message());
+    assert_eq!(appliance.os.world().samba_password("messagebus"), None);
+    assert_eq!(appliance.get("/api/user/messagebus").await.status, 404, "it is no administrator");
+}

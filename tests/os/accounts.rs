@@ -65,3 +65,14 @@ fn an_account_that_was_left_half_made_lets_nobody_in_and_is_completed() {
     fails(machine.create_user(&name, &password), Kind::Exists);
     remove();
 }
+
+#[test]
+fn an_account_of_the_system_is_not_taken_over() {
+    let system = System::new();
+    let name = system.system_account();
+    let before = system.machine.find_user(&name).unwrap().unwrap();
+    let password = Password::new("a fine secret").unwrap();
+    fails(system.machine.create_user(&name, &password), Kind::Exists);
+    assert!(!system.machine.users().unwrap().contains(&before));
+    assert_eq!(system.machine.authenticate(name.as_str(), &password, None).unwrap(), Authentication::Refused);
+}

@@ -159,10 +159,20 @@ impl System {
             }
             None => {
                 let flags = "--no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --groups vsnap";
-                let useradd = Command::new("useradd").args(flags.split(' ')).arg(name.as_str()).status();
-                assert!(useradd.unwrap().success());
+                let mut useradd = Command::new("useradd");
+                useradd.args(flags.split(' ')).args(["--comment", "vSnap account"]);
+                assert!(useradd.arg(name.as_str()).status().unwrap().success());
             }
         }
+    }
+
+    /// An account that every system has, without a home, a shell and a password.
+    pub fn system_account(&self) -> UserName {
+        let name = UserName::new("nobody").unwrap();
+        if let Some(fake) = &self.fake {
+            fake.world().add_system_account(name.as_str(), 65534);
+        }
+        name
     }
 
     /// Takes the pool away without destroying it, as a reboot does.

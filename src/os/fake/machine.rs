@@ -94,7 +94,7 @@ impl Machine for FakeOs {
     }
 
     fn create_user(&self, name: &UserName, password: &Password) -> Result<()> {
-        let half_made = self.world().account(name.as_str()).map(|account| account.password.is_none());
+        let half_made = self.world().account(name.as_str()).map(|account| account.ours && account.password.is_none());
         if half_made == Some(false) {
             return Err(Error::new(Kind::Exists, format!("creating user {name}"), "already exists"));
         }

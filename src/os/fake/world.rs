@@ -72,6 +72,8 @@ pub struct FakeAccount {
     /// As Samba knows it.
     pub(super) samba: Option<String>,
     pub(super) in_group: bool,
+    /// As the appliance makes accounts, and not one of the system.
+    pub(super) ours: bool,
 }
 
 impl FakePool {
@@ -119,7 +121,14 @@ impl World {
         let uid = 1000 + self.accounts.len() as u32;
         let user = User { name: name.to_owned(), uid, gid: uid };
         let password = password.map(str::to_owned);
-        self.accounts.push(FakeAccount { user, samba: password.clone(), password, in_group });
+        self.accounts.push(FakeAccount { user, samba: password.clone(), password, in_group, ours: true });
+        self.accounts_version += 1;
+    }
+
+    /// An account of the operating system: without a password, as those of daemons are.
+    pub fn add_system_account(&mut self, name: &str, uid: u32) {
+        let user = User { name: name.to_owned(), uid, gid: uid };
+        self.accounts.push(FakeAccount { user, password: None, samba: None, in_group: false, ours: false });
         self.accounts_version += 1;
     }
 
