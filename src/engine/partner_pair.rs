@@ -115,7 +115,8 @@ impl Engine {
             return Err(trouble.into_error(&row));
         }
         self.end(id, Some(&cause.to_string()), |transaction| catalog::partner::delete(transaction, partner))?;
-        self.apply_partners()
+        self.apply_partners_when_parted(partner);
+        Ok(())
     }
 
     /// The other side of [`Engine::create_partner`]: takes what an appliance tells of itself, and tells of this one.
@@ -160,7 +161,8 @@ impl Engine {
         self.require_no_relationships(id)?;
         self.catalog.write(|transaction| catalog::partner::delete(transaction, id))?;
         tracing::info!(partner.id = %id, "the partner has ended the partnership");
-        self.apply_partners()
+        self.apply_partners_when_parted(id);
+        Ok(())
     }
 
     fn require_no_relationships(&self, id: &SystemId) -> Result<()> {
@@ -199,13 +201,22 @@ impl Engine {
             tracing::warn!(partner.id = %partner, %error, "the partner was removed here alone");
         }
         self.finish(id, |transaction| catalog::partner::delete(transaction, partner))?;
-        self.apply_partners()
+        self.apply_partners_when_parted(partner);
+        Ok(())
     }
 
     pub(super) fn undo_delete_partner(&self, id: i64, partner: &SystemId, cause: &Error) -> Result<()> {
         self.end(id, Some(&cause.to_string()), |transaction| {
             catalog::partner::set_state(transaction, partner, RowState::Ready)
         })
+    }
+
+    /// Both sides have parted by now, which nothing takes back. What one without a row asks for is refused, and each round
+    /// of upkeep does this again.
+    fn apply_partners_when_parted(&self, partner: &SystemId) {
+        if let Err(error) = self.apply_partners() {
+            tracing::warn!(partner.id = %partner, %error, "its key is not taken away yet; upkeep tries again");
+        }
     }
 
     /// Makes those who may open a link here, and are known when one is opened to them, what the catalog says.

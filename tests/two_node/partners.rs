@@ -77,6 +77,24 @@ fn a_partner_is_removed_on_both_sides() {
 }
 
 #[test]
+fn a_key_that_can_not_be_taken_away_keeps_no_one_from_parting() {
+    for careful in [true, false] {
+        let pair = Pair::new();
+        let (a, b) = (&pair.a, &pair.b);
+        let troubled = if careful { a } else { b };
+        troubled.os.refuse("apply_partners", vsnap::os::Kind::Busy);
+        a.engine().delete_partner(&caller(), &b.id(), false).unwrap();
+        let failed = "SELECT count(*) FROM operation WHERE state = 'failed'";
+        for node in [a, b] {
+            assert_eq!((node.stored("SELECT count(*) FROM partner"), node.stored(failed)), (0, 0), "{:?}", a.journal());
+        }
+        troubled.os.allow_all();
+        troubled.engine().upkeep().unwrap();
+        assert!(troubled.os.world().partners.is_empty(), "upkeep takes the key away");
+    }
+}
+
+#[test]
 fn one_that_is_gone_is_removed_by_force_alone() {
     let pair = Pair::new();
     *pair.weather.down.lock().unwrap() = true;
