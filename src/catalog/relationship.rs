@@ -253,6 +253,15 @@ pub fn deliveries(view: &Connection, id: &RelationshipId) -> Result<Vec<(u64, Sn
     .collect()
 }
 
+/// Relationships whose replicas have snapshots on their way.
+pub fn with_deliveries(view: &Connection) -> Result<Vec<RelationshipId>> {
+    let mut statement =
+        view.prepare_cached("SELECT DISTINCT relationship_id FROM delivery ORDER BY relationship_id")?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let id = |text: String| text.parse().map_err(|_| Error::Content(format!("delivery to {text}: relationship")));
+    rows.into_iter().map(id).collect()
+}
+
 /// The snapshots that are on their way to any replica.
 pub fn all_deliveries(view: &Connection) -> Result<Vec<SnapshotId>> {
     let mut statement = view.prepare_cached("SELECT snapshot_id FROM delivery")?;

@@ -49,13 +49,23 @@ pub fn set_id(transaction: &Transaction<'_>, id: &SystemId) -> Result<()> {
     Ok(())
 }
 
+/// The highest id that a table has given; 0 when it has given none.
+pub fn given(view: &Connection, table: &str) -> Result<i64> {
+    let mut statement = view.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?;
+    Ok(statement.query_row([table], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+/// Makes ids of a table go on after this one.
+pub fn set_given(transaction: &Transaction<'_>, table: &str, id: i64) -> Result<()> {
+    if change(transaction, "UPDATE sqlite_sequence SET seq = ?2 WHERE name = ?1", params![table, id])? == 0 {
+        change(transaction, "INSERT INTO sqlite_sequence (name, seq) VALUES (?1, ?2)", params![table, id])?;
+    }
+    Ok(())
+}
+
 /// Makes ids go on `gap` after the highest: after a rebuild nobody knows which ones were given to what is gone.
 pub fn leave_gap(transaction: &Transaction<'_>, gap: i64) -> Result<()> {
-    change(
-        transaction,
-        "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name IN ('pool', 'volume', 'snapshot', 'share')",
-        [gap],
-    )?;
+    change(transaction, "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name <> 'operation'", [gap])?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod absence;
 mod disk;
 mod exports;
+mod given_numbers;
 mod host;
 mod host_map;
 mod link;

@@ -6,7 +6,7 @@ use super::{Caller, Engine, operation::Operation, pool::disk_groups, pool::zpool
 use crate::{
     catalog::{self, pool::PoolRow},
     error::{Error, Result},
-    os::{LabelOwner, PoolCreation},
+    os::{LabelOwner, PoolCreation, PoolFacts},
     types::{
         PoolId,
         disk::{Disk, DiskUuid},
@@ -44,7 +44,14 @@ impl Engine {
             }
             self.zfs.create_pool(&self.creation(&row, vdevs, uneven)?)?;
         }
-        self.require_ours(pool, &self.zfs.pool_facts(&name)?)?;
+        let facts = self.zfs.pool_facts(&name)?;
+        self.require_ours(pool, &facts)?;
+        if !self.is_pool_made_for(&row, &facts) {
+            return Err(Error::Exists(format!(
+                "the ZFS pool {name} of this appliance is there already, though the catalog does not know it, so it was \
+                 left alone: the catalog may have been restored from an older copy; try again, which takes another number"
+            )));
+        }
         self.zfs.mount_pool(&name)?;
         let status = self.zfs.pool(&name)?.ok_or_else(|| {
             Error::Contradiction(format!("the ZFS pool {name} was made and is gone; look at `journalctl -u vsnapd`"))
@@ -60,16 +67,19 @@ impl Engine {
         Ok(PoolCreation {
             name: zpool_name(row.id),
             mark: self.mark(row.id),
-            notes: BTreeMap::from([
-                ("vsnap:name".to_owned(), to_property(row.name.as_str())),
-                ("vsnap:pool_type".to_owned(), row.pool_type.word().to_owned()),
-                ("vsnap:created".to_owned(), row.created.to_string()),
-            ]),
+            notes: pool_notes(row),
             options: row.options,
             dedup_table_quota: self.dedup_table_quota()?,
             vdevs: vdevs.to_vec(),
             uneven,
         })
+    }
+
+    /// Whether a pool was made for this row of a new one. Another one may have had its number, if the catalog was restored
+    /// from an older copy.
+    fn is_pool_made_for(&self, row: &PoolRow, facts: &PoolFacts) -> bool {
+        facts.mark == Some(self.mark(row.id))
+            && pool_notes(row).iter().all(|(note, value)| facts.notes.get(note) == Some(value))
     }
 
     /// Most bytes that a dedup table may take: a share of the machine's memory, since a table that does not fit there
@@ -81,7 +91,10 @@ impl Engine {
     /// A create that failed turns into the delete.
     pub(super) fn undo_create_pool(&self, id: i64, pool: PoolId, vdevs: &[VdevPlan], cause: &Error) -> Result<()> {
         let name = zpool_name(pool);
-        if self.zfs.pool(&name)?.is_some() && self.zfs.pool_facts(&name)?.mark == Some(self.mark(pool)) {
+        if let Some(row) = self.catalog.read(|view| catalog::pool::find(view, pool))?
+            && self.zfs.pool(&name)?.is_some()
+            && self.is_pool_made_for(&row, &self.zfs.pool_facts(&name)?)
+        {
             self.zfs.destroy_pool(&name)?;
         }
         self.release_disks(vdevs.iter().flat_map(|vdev| &vdev.paths), &LabelOwner { name, guid: None });
@@ -97,6 +110,15 @@ impl Engine {
             }
         }
     }
+}
+
+/// What is kept on disk of a pool, beside its mark, to rebuild the catalog from.
+fn pool_notes(row: &PoolRow) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("vsnap:name".to_owned(), to_property(row.name.as_str())),
+        ("vsnap:pool_type".to_owned(), row.pool_type.word().to_owned()),
+        ("vsnap:created".to_owned(), row.created.to_string()),
+    ])
 }
 
 fn check_new_pool(view: &rusqlite::Connection, request: &PoolRequest) -> Result<()> {

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     os::{Kind, SnapshotFacts, process::Process, stream::Receiving},
     types::{
-        Name, RelationshipId, SnapshotId, SystemId,
+        Name, PoolId, RelationshipId, SnapshotId, SystemId,
         ids::Mark,
         link::{Answer, Delivery, ReplicaSnapshot},
         names::DatasetName,
@@ -126,6 +126,9 @@ impl Engine {
             let there = if token.is_some() { "there is" } else { "there is not" };
             return Err(Error::Busy(format!("{there} an interrupted stream; ask for the state again")));
         }
+        let there = self.zfs.snapshots(&dataset)?;
+        // Before it gets a number: nothing can be received under one that is taken.
+        self.pass_snapshots(row.pool, &there)?;
         let known = self.catalog.read(|view| catalog::relationship::deliveries(view, &row.id))?;
         let snapshot = match known.iter().find(|(guid, _)| *guid == delivery.guid) {
             Some((_, snapshot)) => {
@@ -140,7 +143,7 @@ impl Engine {
                 self.insert_delivery(row, delivery)?
             }
         };
-        let newest = self.zfs.snapshots(&dataset)?.last().map(|facts| facts.guid);
+        let newest = there.last().map(|facts| facts.guid);
         if newest != delivery.base {
             return Err(Error::State(format!(
                 "the newest snapshot of the replica has guid {}, and not {}, which the stream builds on",
@@ -257,6 +260,23 @@ impl Engine {
             })?;
         }
         Ok(())
+    }
+
+    /// Settles what arrived in a pool when the daemon ended before it had its mark: as long as it has none, the replica
+    /// can't be removed, since it seems to have a snapshot of somebody else.
+    pub(super) fn settle_deliveries_in(&self, pool: PoolId) {
+        let result = self.catalog.read(catalog::relationship::with_deliveries).map_err(Error::from).and_then(|ids| {
+            for id in ids {
+                let row = self.relationship_row(&id)?;
+                if row.pool == pool {
+                    self.settle_deliveries(&row)?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = result {
+            tracing::warn!(pool.id = pool.0, %error, "what arrived at a replica could not be marked; the next session tries");
+        }
     }
 
     /// Forgets what was on its way and did not arrive.

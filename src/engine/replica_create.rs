@@ -189,8 +189,8 @@ impl Engine {
         let row = self.catalog.read(|view| catalog::volume::find(view, volume))?;
         let row = row.ok_or_else(|| Error::not_found("volume", volume))?;
         let name = dataset_name(&row)?;
-        if !reuse && self.zfs.dataset(&name)?.is_none() {
-            self.create_dataset(&row, &name)?;
+        if !reuse {
+            self.make_dataset(&row, &name)?;
         }
         let (_, facts) = self.own_dataset(&row)?;
         self.zfs.set_replica(&name, true)?;

@@ -135,6 +135,7 @@ impl Engine {
             let (kind, subject) = (finding.kind.word(), &finding.subject);
             tracing::warn!(kind, subject, "catalog and ZFS: {subject}: {}", finding.message);
         }
+        self.pass_unknown(&report.findings)?;
         *before = report.findings;
         Ok(())
     }

@@ -75,14 +75,22 @@ impl Engine {
         mark.is_some_and(|mark| mark.snapshot_name(&self.id()).is_some())
     }
 
-    /// The snapshot of a row in ZFS; `None` when it is gone. One that is not ours is a contradiction.
+    /// The snapshot of a row in ZFS; `None` when it is gone. One that is not ours, or was put in
+    /// its place, is a contradiction.
     pub(super) fn find_own_snapshot(&self, row: &SnapshotRow) -> Result<Option<SnapshotFacts>> {
         let Some(facts) = self.zfs.snapshot_facts(&row.zfs_name()?)? else { return Ok(None) };
         self.require_own_mark(&facts.name, facts.mark.as_ref())?;
+        if row.guid.is_some_and(|guid| guid != facts.guid) {
+            return Err(Error::Contradiction(format!(
+                "{} has another guid than the catalog knows, so it is not snapshot {}, and was left alone; see `vsnap \
+                 system report`",
+                facts.name, row.id
+            )));
+        }
         Ok(Some(facts))
     }
 
-    fn require_own_mark(&self, snapshot: &str, mark: Option<&Mark>) -> Result<()> {
+    pub(super) fn require_own_mark(&self, snapshot: &str, mark: Option<&Mark>) -> Result<()> {
         if self.is_own_mark(mark) {
             return Ok(());
         }

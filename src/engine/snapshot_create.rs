@@ -1,6 +1,6 @@
 //! Making snapshots, of one volume or of many at one moment (contract section 8.6).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     Caller, Engine,
@@ -12,14 +12,18 @@ use super::{
 use crate::{
     catalog::{self, snapshot::SnapshotRow, volume::VolumeRow},
     error::{Error, Result},
-    os::Kind,
+    os::{Kind, MadeSnapshot, SnapshotFacts},
     types::{
         Epoch, Invalid, Name, PoolId, SnapshotId, VolumeId,
+        ids::Mark,
         names::SnapshotName,
         snapshot::{LOCK_TAG, Retention, Snapshot, SnapshotRequest},
         volume::VolumeType,
     },
 };
+
+/// ZFS takes the time of a snapshot from a coarser clock, in whole seconds.
+const CLOCK_SLACK: i64 = 5;
 
 impl Engine {
     /// Makes snapshots of all volumes at one moment, or of none.
@@ -88,8 +92,7 @@ impl Engine {
         let names = rows.iter().map(SnapshotRow::zfs_name).collect::<catalog::Result<Vec<_>>>()?;
         if let Some(row) = rows.first() {
             match self.zfs.snapshot(&names, &self.snapshot_mark(&row.name), &snapshot_notes(row)) {
-                // Made before a crash: all or none, since it is one transaction. Whether they are ours is looked at below.
-                Err(error) if error.kind == Kind::Exists => {}
+                Err(error) if error.kind == Kind::Exists => self.require_made_for(&rows, &names)?,
                 result => result?,
             }
         }
@@ -109,6 +112,27 @@ impl Engine {
         Ok(())
     }
 
+    /// Fails unless the snapshots that are there were made for these rows, before a crash: all or none, since it is one
+    /// transaction.
+    fn require_made_for(&self, rows: &[SnapshotRow], names: &[SnapshotName]) -> Result<()> {
+        let found = self.zfs.made_snapshots(names)?;
+        let by_name: HashMap<&str, &MadeSnapshot> = found.iter().map(|made| (made.name.as_str(), made)).collect();
+        for (row, name) in rows.iter().zip(names) {
+            let Some(made) = by_name.get(name.as_str()) else { continue };
+            self.require_own_mark(&made.name, made.mark.as_ref())?;
+            if !self.is_made_for_row(row, made.mark.as_ref(), made.created) {
+                return Err(self.number_is_taken(row.pool, name.as_str()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a snapshot was made for this row of a new one. Another one may have had its number, if the catalog was
+    /// restored from an older copy; but that one was made before the row.
+    fn is_made_for_row(&self, row: &SnapshotRow, mark: Option<&Mark>, created: Epoch) -> bool {
+        mark == Some(&self.snapshot_mark(&row.name)) && created.0 + CLOCK_SLACK >= row.created.0
+    }
+
     /// Whether it got its hold before a crash.
     fn is_held_by_lock(&self, name: &SnapshotName) -> Result<bool> {
         let facts = self.zfs.snapshot_facts(name)?;
@@ -122,7 +146,8 @@ impl Engine {
             let Some(row) = self.catalog.read(|view| catalog::snapshot::find(view, *snapshot))? else { continue };
             let name = row.zfs_name()?;
             let facts = self.zfs.snapshot_facts(&name)?;
-            if let Some(facts) = facts.filter(|facts| self.is_own_snapshot(facts)) {
+            let is_made = |facts: &SnapshotFacts| self.is_made_for_row(&row, facts.mark.as_ref(), facts.created);
+            if let Some(facts) = facts.filter(is_made) {
                 if facts.holds.iter().any(|tag| tag == LOCK_TAG) {
                     self.zfs.release(&name, LOCK_TAG)?;
                 }

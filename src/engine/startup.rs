@@ -10,6 +10,7 @@ use super::{
 use crate::{
     catalog::{self, pool::PoolRow},
     error::Result,
+    types::pool::PoolStatus,
 };
 
 impl Engine {
@@ -19,7 +20,11 @@ impl Engine {
         // Before anything else, which takes its time: an interface is closed before something can be reached through it.
         self.restore_export(Export::Networks, false);
         let rows = self.catalog.read(catalog::pool::all)?;
-        self.wait_for_disks(&rows)?;
+        let live = self.zfs.pools()?;
+        if let Err(error) = self.pass_pools(&live) {
+            tracing::error!(%error, "pools that the catalog does not know could not be looked at");
+        }
+        self.wait_for_disks(&rows, &live)?;
         for row in &rows {
             if let Err(error) = self.bring_in(row) {
                 tracing::error!(pool.id = row.id.0, %error, "a pool could not be imported");
@@ -46,8 +51,7 @@ impl Engine {
 
     /// Waits until the disks of pools that are still to be imported are there: a pool that is imported too early comes
     /// up degraded.
-    fn wait_for_disks(&self, rows: &[PoolRow]) -> Result<()> {
-        let live = self.zfs.pools()?;
+    fn wait_for_disks(&self, rows: &[PoolRow], live: &[PoolStatus]) -> Result<()> {
         let absent = |row: &&PoolRow| row.guid.is_some_and(|guid| live.iter().all(|status| status.guid != guid));
         let paths: Vec<&String> =
             rows.iter().filter(absent).flat_map(|row| &row.disks).flat_map(|(_, paths)| paths).collect();
@@ -76,8 +80,14 @@ impl Engine {
             tracing::info!(pool.id = row.id.0, "pool imported");
         }
         self.changeable(row)?;
+        // Before anything new is made there, or an interrupted operation goes on.
+        if let Err(error) = self.pass_volumes_in(row.id) {
+            tracing::error!(pool.id = row.id.0, %error, "the numbers in a pool could not be looked at");
+        }
         // Also when the root is mounted: the daemon may have ended before the filesystems were.
-        Ok(self.zfs.mount_pool(&name)?)
+        self.zfs.mount_pool(&name)?;
+        self.settle_deliveries_in(row.id);
+        Ok(())
     }
 
     pub(super) fn note_disks(&self, row: &PoolRow) -> Result<()> {

@@ -195,17 +195,29 @@ impl Engine {
             return self.run_create_file_lun(id, &row, *parent, path);
         }
         let name = dataset_name(&row)?;
-        let was_there = self.zfs.dataset(&name)?.is_some();
-        if !was_there {
-            self.create_dataset(&row, &name)?;
-        }
-        let (_, facts) = self.own_dataset(&row)?;
-        if was_there {
-            // Made before a crash.
+        if self.make_dataset(&row, &name)? {
             self.zfs.mount_dataset(&name)?;
         }
+        let (_, facts) = self.own_dataset(&row)?;
         let size = size_in(&facts);
         self.finish(id, |transaction| catalog::volume::set_ready(transaction, volume, Some(facts.guid), size))
+    }
+
+    /// Makes the dataset of a new volume, unless that was done before a crash, which it tells.
+    pub(super) fn make_dataset(&self, row: &VolumeRow, name: &DatasetName) -> Result<bool> {
+        let Some(facts) = self.zfs.dataset(name)? else {
+            self.create_dataset(row, name)?;
+            return Ok(false);
+        };
+        self.require_own_dataset(row.id, &facts)?;
+        if self.is_made_for(row, &facts) { Ok(true) } else { Err(self.number_is_taken(row.pool, name.as_str())) }
+    }
+
+    /// Whether a dataset was made for this row of a new volume. Another one may have had its number, if the catalog was
+    /// restored from an older copy; but not at the same time the same name, and never the same serial number.
+    fn is_made_for(&self, row: &VolumeRow, facts: &DatasetFacts) -> bool {
+        facts.mark == Some(self.volume_mark(row.id))
+            && volume_notes(row).iter().all(|(note, value)| facts.notes.get(note) == Some(value))
     }
 
     pub(super) fn create_dataset(&self, row: &VolumeRow, name: &DatasetName) -> Result<()> {
@@ -222,7 +234,10 @@ impl Engine {
     }
 
     fn run_create_file_lun(&self, id: i64, row: &VolumeRow, parent: VolumeId, path: &RelativePath) -> Result<()> {
-        let (dataset, _) = self.own_dataset(&self.volume_row(parent)?)?;
+        let (dataset, facts) = self.own_dataset(&self.volume_row(parent)?)?;
+        if facts.notes.get(&file_serial(row.id)).is_some_and(|serial| Some(serial) != row.serial.as_ref()) {
+            return Err(self.number_is_taken(row.pool, &format!("the note of a lun {} on {dataset}", row.id)));
+        }
         self.require_backing_file(&dataset, path)?;
         let change = DatasetChange { notes: file_notes(row, path), ..DatasetChange::default() };
         self.zfs.change_dataset(&dataset, &change)?;
@@ -237,11 +252,15 @@ impl Engine {
         self.end(id, Some(&cause.to_string()), |transaction| catalog::volume::delete(transaction, volume))
     }
 
-    /// Takes away what a volume that has no snapshots left in ZFS.
+    /// Takes away what a new volume, or a lun in a file, left in ZFS.
     pub(super) fn remove_trace(&self, row: &VolumeRow) -> Result<()> {
         if let Some((parent, path)) = &row.parent {
             let Some(parent) = self.catalog.read(|view| catalog::volume::find(view, *parent))? else { return Ok(()) };
             let (dataset, facts) = self.own_dataset(&parent)?;
+            if facts.notes.get(&file_serial(row.id)) != row.serial.as_ref() {
+                // None, or those of another lun that had its number.
+                return Ok(());
+            }
             let mut dropped_notes: Vec<String> = file_notes(row, path).into_keys().collect();
             dropped_notes.retain(|note| facts.notes.contains_key(note));
             if !dropped_notes.is_empty() {
@@ -251,7 +270,7 @@ impl Engine {
         }
         let name = dataset_name(row)?;
         match self.zfs.dataset(&name)? {
-            Some(facts) if facts.mark == Some(self.volume_mark(row.id)) => Ok(self.zfs.destroy_dataset(&name)?),
+            Some(facts) if self.is_made_for(row, &facts) => Ok(self.zfs.destroy_dataset(&name)?),
             _ => Ok(()),
         }
     }
@@ -265,6 +284,10 @@ pub(super) fn volume_notes(row: &VolumeRow) -> BTreeMap<String, String> {
     ]);
     notes.extend(row.serial.iter().map(|serial| ("vsnap:serial".to_owned(), serial.clone())));
     notes
+}
+
+fn file_serial(lun: VolumeId) -> String {
+    format!("vsnap:file.{lun}.serial")
 }
 
 /// What is kept on a filesystem of a lun that one of its files backs.

@@ -170,6 +170,8 @@ pub trait Datasets: Send + Sync {
     fn dataset(&self, name: &DatasetName) -> Result<Option<DatasetFacts>>;
     /// Every filesystem and zvol of a pool but its root, ours or not, at whatever depth; in bulk.
     fn datasets(&self, pool: &ZpoolName) -> Result<Vec<DatasetFacts>>;
+    /// Names of the same, in no order: the properties are what takes the time.
+    fn names(&self, pool: &ZpoolName) -> Result<Vec<String>>;
     /// Names of all datasets below one, at whatever depth, none when it is not there: the cost does not grow with the pool.
     fn descendants(&self, name: &DatasetName) -> Result<Vec<String>>;
     /// Sizes of many datasets of one pool at once, without starting a process. What is not there is left out.

@@ -111,6 +111,27 @@ impl Appliance {
         Appliance { fake, folder, engine: None, catalog: OnceCell::new(), strangers }
     }
 
+    /// Kills the daemon, and puts a copy's catalog in the place of its own.
+    pub fn restore_catalog(&mut self, copy: &Appliance) {
+        self.kill();
+        for file in fs::read_dir(self.folder.path()).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        for file in fs::read_dir(copy.folder.path()).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), self.folder.path().join(file.file_name())).unwrap();
+        }
+    }
+
+    /// Kills the daemon, and leaves it no catalog.
+    pub fn lose_catalog(&mut self) {
+        self.kill();
+        for file in fs::read_dir(self.folder.path()).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        fs::write(catalog_in(&self.folder), empty_catalog()).unwrap();
+    }
+
     pub fn start(&mut self) {
         let catalog = Catalog::open(&catalog_in(&self.folder)).unwrap();
         let fake = Arc::clone(&self.fake);

@@ -11,6 +11,7 @@ mod many;
 mod model;
 mod model_state;
 mod network_scenarios;
+mod older_catalog;
 mod scenarios;
 mod share_scenarios;
 mod strangers;

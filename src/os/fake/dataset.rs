@@ -150,6 +150,11 @@ impl Datasets for FakeOs {
         Ok(pool.datasets.keys().filter_map(|name| pool.dataset_facts(name)).collect())
     }
 
+    fn names(&self, pool: &ZpoolName) -> Result<Vec<String>> {
+        self.check_refusal("names")?;
+        Ok(self.world().open_pool(pool.as_str())?.datasets.keys().cloned().collect())
+    }
+
     fn descendants(&self, name: &DatasetName) -> Result<Vec<String>> {
         self.check_refusal("descendants")?;
         let world = self.world();

@@ -62,6 +62,11 @@ impl Datasets for OpenZfs {
         records.iter().map(|record| facts(record, &mounts)).collect()
     }
 
+    fn names(&self, pool: &ZpoolName) -> Result<Vec<String>> {
+        self.require_pool(pool.as_str(), || format!("reading what is in {pool}"))?;
+        self.names_below(pool.as_str())
+    }
+
     fn descendants(&self, name: &DatasetName) -> Result<Vec<String>> {
         self.require_pool(pool(name), || format!("reading what is below {name}"))?;
         self.names_below(name.as_str())
