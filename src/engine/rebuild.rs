@@ -1,12 +1,17 @@
 //! Bringing the catalog back from the pools alone, after the database was lost: everything that is ours carries its id,
 //! name and times in user properties.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{
     Caller, Engine,
+    given_numbers::GAP,
     locks::Key,
     pool::{disk_groups, zpool_name},
+    replica_create::free_name,
     share::share_in,
     snapshot::number_in,
     volume::dataset_name,
@@ -17,19 +22,16 @@ use crate::{
     error::{Error, Result},
     os::{DatasetFacts, DatasetKind, PoolFacts, SnapshotFacts, stream::REPLICA},
     types::{
-        Epoch, Name, PoolId, SnapshotId, SystemId, VolumeId,
+        Epoch, Name, PoolId, ShareId, SnapshotId, SystemId, VolumeId,
         ids::Mark,
-        names::from_property,
-        pool::{PoolStatus, PoolType},
+        names::{ZpoolName, from_property},
+        pool::{Health, PoolStatus, PoolType},
         report::Rebuilt,
         snapshot::{Hold, HoldReason, Retention},
         system::InitStatus,
         volume::{RelativePath, VolumeOptions, VolumeType},
     },
 };
-
-/// New ids begin this far after the highest that was found.
-const GAP: i64 = 1000;
 
 type Notes = BTreeMap<String, String>;
 
@@ -52,6 +54,18 @@ struct Found {
     holds: Vec<(SnapshotId, Hold)>,
     shares: Vec<ShareRow>,
     skipped: Vec<String>,
+    taken: Taken,
+}
+
+/// Names and numbers that something found has. A pool that was forgotten while its disks were away, or a catalog that was
+/// restored from an older copy, can have left the same ones twice.
+#[derive(Default)]
+struct Taken {
+    pool_names: BTreeSet<String>,
+    volume_names: BTreeSet<String>,
+    volumes: BTreeSet<VolumeId>,
+    snapshots: BTreeSet<SnapshotId>,
+    shares: BTreeSet<ShareId>,
 }
 
 impl Engine {
@@ -67,12 +81,20 @@ impl Engine {
             ));
         }
         let mut found = Found::default();
-        let candidates = self.import_candidates(&mut found.skipped)?;
+        let imported = self.import_all(&mut found.skipped)?;
+        let rebuilt = self.rebuild_from_imported(caller, system, found);
+        self.export_others(&imported);
+        rebuilt
+    }
+
+    fn rebuild_from_imported(&self, caller: &Caller, system: Option<SystemId>, mut found: Found) -> Result<Rebuilt> {
+        let candidates = self.candidates(&mut found.skipped)?;
         let system = choose_system(&candidates, system)?;
         for candidate in candidates.iter().filter(|candidate| candidate.system == system) {
             self.find_pool(candidate, &mut found)?;
         }
         drop_orphans(&mut found);
+        self.open_pools(&mut found)?;
         self.catalog.write(|transaction| -> Result<()> {
             catalog::system::set_id(transaction, &system)?;
             found.pools.iter().try_for_each(|row| catalog::pool::restore(transaction, row))?;
@@ -86,13 +108,6 @@ impl Engine {
             Ok(catalog::system::set_init(transaction, InitStatus::Ready, None)?)
         })?;
         *self.id.write().unwrap_or_else(std::sync::PoisonError::into_inner) = system.clone();
-        for row in &found.pools {
-            self.zfs.mount_pool(&zpool_name(row.id))?;
-        }
-        for row in found.volumes.iter().filter(|row| found.replicas.contains(&row.id)) {
-            // Its relationship was in the catalog alone; it is made anew with `reuse`.
-            self.zfs.set_replica(&dataset_name(row)?, false)?;
-        }
         self.restore_exports(false);
         let rebuilt = Rebuilt {
             pools: found.pools.len(),
@@ -105,25 +120,78 @@ impl Engine {
         Ok(rebuilt)
     }
 
-    /// Imports what has a name like ours, and gives every such pool with the appliance and the id in its mark. One that
-    /// can't be imported, since disks of it are missing for instance, does not keep the others from it.
-    fn import_candidates(&self, skipped: &mut Vec<String>) -> Result<Vec<Candidate>> {
-        let number = |name: &str| name.strip_prefix("vpool").and_then(|number| number.parse::<PoolId>().ok());
-        for (name, guid) in self.zfs.importable_pools()?.into_iter().filter(|(name, _)| number(name).is_some()) {
-            if let Err(error) = self.zfs.import_pool(guid) {
-                skipped.push(format!("{name}: {error}"));
+    /// Mounts what was found, and makes former replicas ordinary volumes: their relationships were in the catalog alone,
+    /// and are made anew with `reuse`. All of it comes before the catalog says so, so that whatever stops it here is made
+    /// good by the next rebuild.
+    fn open_pools(&self, found: &mut Found) -> Result<()> {
+        for pool in &found.pools {
+            let replicas =
+                || found.volumes.iter().filter(|row| row.pool == pool.id && found.replicas.contains(&row.id));
+            if let Err(error) = self.zfs.mount_pool(&zpool_name(pool.id)) {
+                if let Some(replica) = replicas().next() {
+                    return Err(unopened(replica, &error));
+                }
+                // Each start tries again.
+                found.skipped.push(format!("the mounts of pool {}: {error}", pool.id));
+            }
+            for row in replicas() {
+                self.zfs.set_replica(&dataset_name(row)?, false).map_err(|error| unopened(row, &error))?;
             }
         }
+        Ok(())
+    }
+
+    /// Imports what has a name like ours: marks can be read then only. One that can't be imported, since disks of it are
+    /// missing for instance, does not keep the others from it.
+    fn import_all(&self, skipped: &mut Vec<String>) -> Result<Vec<PoolId>> {
+        let mut imported = Vec::new();
+        for (name, guid) in self.zfs.importable_pools()? {
+            let Some(pool) = pool_number(&name) else { continue };
+            match self.zfs.import_pool(guid) {
+                Ok(()) => imported.push(pool),
+                Err(error) => skipped.push(format!("{name}: {error}")),
+            }
+        }
+        Ok(imported)
+    }
+
+    /// Lets go of what was imported to look at it and is of others, or could not be brought back.
+    fn export_others(&self, imported: &[PoolId]) {
+        for pool in imported {
+            let name: ZpoolName = zpool_name(*pool);
+            let result = self.catalog.read(|view| catalog::pool::find(view, *pool)).map_err(Error::from);
+            let result = result.and_then(|row| if row.is_none() { Ok(self.zfs.export_pool(&name)?) } else { Ok(()) });
+            if let Err(error) = result {
+                tracing::warn!(%error, "{name} is not of this appliance, and could not be exported again");
+            }
+        }
+    }
+
+    /// Pools with names like ours, with the appliance and the number in their marks. The youngest comes first, so that it
+    /// keeps what an older one has as well.
+    fn candidates(&self, skipped: &mut Vec<String>) -> Result<Vec<Candidate>> {
         let mut candidates = Vec::new();
         for status in self.zfs.pools()? {
-            let Some(pool) = number(&status.name) else { continue };
-            let facts = self.zfs.pool_facts(&zpool_name(pool))?;
+            let Some(pool) = pool_number(&status.name) else { continue };
+            let facts = if status.state == Health::Suspended {
+                Err("it is suspended: its disks are gone or fail".to_owned())
+            } else {
+                self.zfs.pool_facts(&zpool_name(pool)).map_err(|error| error.to_string())
+            };
+            let facts = match facts {
+                Ok(facts) => facts,
+                Err(fault) => {
+                    skipped.push(format!("{}: {fault}", status.name));
+                    continue;
+                }
+            };
             if let Some((system, "pool", Some(marked))) = facts.mark.as_ref().and_then(Mark::parts)
                 && marked == pool.0
             {
                 candidates.push(Candidate { status, system, pool, facts });
             }
         }
+        candidates.sort_by_key(|candidate| Reverse(candidate.pool));
         Ok(candidates)
     }
 
@@ -134,6 +202,7 @@ impl Engine {
             found.skipped.push(format!("{}: its notes can't be read", status.name));
             return Ok(());
         };
+        let name = unlike(name, &format!("pool {pool}"), &mut found.taken.pool_names, &mut found.skipped)?;
         let created = time_in(&facts.notes, "vsnap:created").unwrap_or_else(|| self.now());
         found.pools.push(PoolRow {
             id: *pool,
@@ -148,18 +217,7 @@ impl Engine {
         });
         for facts in self.zfs.datasets(&zpool_name(*pool))? {
             match volume_in(system, *pool, &name, &facts, self.now()) {
-                Some(row) => {
-                    found.volumes.extend(file_luns(&row, &facts.notes, self.now()));
-                    match share_in(&row, &facts.notes) {
-                        Ok(share) => found.shares.extend(share),
-                        Err(error) => found.skipped.push(format!("the share of {}: {error}", facts.name)),
-                    }
-                    self.find_snapshots(system, &row, found)?;
-                    if facts.notes.contains_key(REPLICA) {
-                        found.replicas.push(row.id);
-                    }
-                    found.volumes.push(row);
-                }
+                Some(row) => self.find_volume(system, row, &facts, found)?,
                 None => found
                     .skipped
                     .push(format!("{}: it has no mark of this appliance, or notes that can't be read", facts.name)),
@@ -168,11 +226,39 @@ impl Engine {
         Ok(())
     }
 
+    fn find_volume(&self, system: &SystemId, row: VolumeRow, facts: &DatasetFacts, found: &mut Found) -> Result<()> {
+        let Some(row) = found.take_volume(row, &facts.name)? else { return Ok(()) };
+        for lun in file_luns(&row, &facts.notes, self.now()) {
+            let place = format!("a lun of a file in {}", facts.name);
+            let lun = found.take_volume(lun, &place)?;
+            found.volumes.extend(lun);
+        }
+        match share_in(&row, &facts.notes) {
+            Ok(Some(share)) if !found.taken.shares.insert(share.id) => {
+                found.skipped.push(format!("the share of {}: another one has the number {}", facts.name, share.id));
+            }
+            Ok(share) => found.shares.extend(share),
+            Err(error) => found.skipped.push(format!("the share of {}: {error}", facts.name)),
+        }
+        self.find_snapshots(system, &row, found)?;
+        if facts.notes.contains_key(REPLICA) {
+            found.replicas.push(row.id);
+        }
+        found.volumes.push(row);
+        Ok(())
+    }
+
     fn find_snapshots(&self, system: &SystemId, volume: &VolumeRow, found: &mut Found) -> Result<()> {
         let Some(dataset) = volume.volume_type.dataset(volume.pool, volume.id) else { return Ok(()) };
-        for facts in self.zfs.snapshots(&dataset)? {
+        let mut names = BTreeSet::new();
+        // The newest one keeps what an older one has as well.
+        for facts in self.zfs.snapshots(&dataset)?.into_iter().rev() {
             match snapshot_in(system, volume, &facts) {
-                Some(row) => {
+                Some(row) if !found.taken.snapshots.insert(row.id) => {
+                    found.skipped.push(format!("{}: another snapshot has its number", facts.name));
+                }
+                Some(mut row) => {
+                    row.name = unlike(row.name, &format!("snapshot {}", row.id), &mut names, &mut found.skipped)?;
                     let reasons = facts.holds.iter().filter_map(|tag| HoldReason::from_tag(tag));
                     found.holds.extend(
                         reasons
@@ -187,6 +273,45 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+impl Found {
+    /// A volume under a name of its own; `None` when another one has its number. `place` is where it was found.
+    fn take_volume(&mut self, mut row: VolumeRow, place: &str) -> Result<Option<VolumeRow>> {
+        if !self.taken.volumes.insert(row.id) {
+            self.skipped.push(format!("{place}: another volume has the number {}", row.id));
+            return Ok(None);
+        }
+        let what = format!("volume {}", row.id);
+        row.name = unlike(row.name, &what, &mut self.taken.volume_names, &mut self.skipped)?;
+        Ok(Some(row))
+    }
+}
+
+/// The name, or one that is like it when it is taken. What is renamed is told.
+fn unlike(name: Name, what: &str, taken: &mut BTreeSet<String>, skipped: &mut Vec<String>) -> Result<Name> {
+    let free = free_name(&name, |text| Ok(taken.contains(text)))?;
+    if free != name {
+        skipped.push(format!(
+            "the name {:?} of {what}: another one has it, so this one is {:?} now",
+            name.as_str(),
+            free.as_str()
+        ));
+    }
+    taken.insert(free.as_str().to_owned());
+    Ok(free)
+}
+
+fn unopened(replica: &VolumeRow, error: &crate::os::Error) -> Error {
+    Error::State(format!(
+        "volume {} was a replica and could not be made writable, so nothing was brought back: {error}; mend that, or take \
+         the disks of pool {} away, and rebuild again",
+        replica.id, replica.pool
+    ))
+}
+
+fn pool_number(name: &str) -> Option<PoolId> {
+    name.strip_prefix("vpool")?.parse().ok()
 }
 
 fn choose_system(candidates: &[Candidate], wanted: Option<SystemId>) -> Result<SystemId> {

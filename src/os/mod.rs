@@ -145,6 +145,8 @@ pub trait Zfs: Datasets + Streams {
     /// Imports the pool with this guid without mounting it, from by-id links, whatever any cache file says.
     /// `Missing` when no disk has it.
     fn import_pool(&self, guid: u64) -> Result<()>;
+    /// Exports a pool, with all that is mounted of it. `Busy` when somebody works there.
+    fn export_pool(&self, name: &ZpoolName) -> Result<()>;
     /// Mounts a pool's root dataset and the filesystems in it, those that are not mounted, and waits for the devices of
     /// its zvols.
     fn mount_pool(&self, name: &ZpoolName) -> Result<()>;

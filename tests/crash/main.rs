@@ -12,6 +12,7 @@ mod model;
 mod model_state;
 mod network_scenarios;
 mod older_catalog;
+mod rebuild;
 mod scenarios;
 mod share_scenarios;
 mod strangers;

@@ -156,3 +156,16 @@ fn a_pool_is_imported_by_its_guid_and_mounted() {
         assert!(facts.mounted && facts.mark == Some(system.mark()));
     });
 }
+
+#[test]
+fn a_pool_is_exported_and_imported_again() {
+    System::with_pool(|system, _| {
+        let (name, guid) = (system.name(), system.zfs.pool_guid(&system.name()).unwrap().unwrap());
+        system.zfs.export_pool(&name).unwrap();
+        assert_eq!(system.zfs.pool(&name).unwrap(), None);
+        fails(system.zfs.export_pool(&name), Kind::Missing);
+        assert!(system.zfs.importable_pools().unwrap().contains(&(name.as_str().to_owned(), guid)));
+        system.zfs.import_pool(guid).unwrap();
+        assert_eq!(system.zfs.pool_guid(&name).unwrap(), Some(guid));
+    });
+}

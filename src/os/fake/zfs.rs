@@ -286,6 +286,19 @@ impl Zfs for FakeOs {
         })
     }
 
+    fn export_pool(&self, name: &ZpoolName) -> Result<()> {
+        self.effect("export_pool", |world| {
+            let datasets = world.pool_mut(name.as_str())?.datasets.clone();
+            if datasets.iter().any(|(dataset, facts)| facts.busy || world.exports.holds(dataset)) {
+                return Err(Error::new(Kind::Busy, format!("exporting {name}"), "pool or dataset is busy"));
+            }
+            let pool = world.pool_mut(name.as_str())?;
+            pool.imported = false;
+            pool.unmount();
+            Ok(())
+        })
+    }
+
     fn mount_pool(&self, name: &ZpoolName) -> Result<()> {
         self.effect("mount_pool", |world| {
             let pool = world.pool_mut(name.as_str())?;

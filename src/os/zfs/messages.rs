@@ -64,10 +64,11 @@ const ZFS: &[(&str, Kind)] = &[
     ("Permission denied", Kind::Denied),
 ];
 
-/// Whether a pool could not be destroyed only because somebody has it open at the moment, not because it is mounted and
+/// Whether a pool could not be destroyed or exported only because somebody has it open at the moment, not because it is mounted and
 /// in use.
 pub(super) fn is_open_elsewhere(detail: &str) -> bool {
-    detail.contains("cannot destroy") && detail.contains("pool is busy") && !detail.contains("unmount")
+    let is_meant = detail.contains("cannot destroy") || detail.contains("cannot export");
+    is_meant && detail.contains("pool is busy") && !detail.contains("unmount")
 }
 
 /// Whether ZFS could not open a disk that it had found before. A disk that it opened and then found faulty is another

@@ -225,6 +225,10 @@ impl Zfs for OpenZfs {
         self.import(guid)
     }
 
+    fn export_pool(&self, name: &ZpoolName) -> Result<()> {
+        self.export(name)
+    }
+
     fn mount_pool(&self, name: &ZpoolName) -> Result<()> {
         self.mount_all(name)
     }

@@ -102,9 +102,18 @@ impl OpenZfs {
     /// whether they have grown (`autoexpand`), and whoever has it open keeps it from being destroyed: so that is tried
     /// again. A mount that is in use has another message, and is told at once.
     pub(super) fn destroy(&self, name: &ZpoolName) -> Result<()> {
+        self.end("destroy", name)
+    }
+
+    /// Exports a pool; ZED is in the way of that as well.
+    pub(super) fn export(&self, name: &ZpoolName) -> Result<()> {
+        self.end("export", name)
+    }
+
+    fn end(&self, verb: &str, name: &ZpoolName) -> Result<()> {
         let deadline = Instant::now() + OPEN_ELSEWHERE;
         loop {
-            match self.verb(["destroy", name.as_str()]) {
+            match self.verb([verb, name.as_str()]) {
                 Err(error) if messages::is_open_elsewhere(&error.detail) && Instant::now() < deadline => {
                     std::thread::sleep(OPEN_WAIT);
                 }
