@@ -159,3 +159,47 @@ fn file_luns(facts: &DatasetFacts) -> impl Iterator<Item = i64> {
     let keys = facts.notes.keys().filter_map(|key| key.strip_prefix("vsnap:file."));
     keys.filter_map(|key| key.split('.').next()?.parse().ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        catalog::{self, Catalog},
+        config::Config,
+        engine::{Caller, Engine, System},
+        os::fake::FakeOs,
+        types::{
+            Name, PoolId, VolumeId,
+            pool::{PoolOptions, PoolRequest, PoolType},
+            snapshot::{Retention, SnapshotRequest},
+            volume::{VolumeOptions, VolumeRequest, VolumeSource},
+        },
+    };
+
+    #[test]
+    fn numbers_of_snapshots_are_passed_by_the_first_comparison() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&folder.path().join("catalog.sqlite")).unwrap();
+        let os = FakeOs::new();
+        let system = System { zfs: os.clone(), machine: os.clone(), exports: os.clone(), peers: os.clone() };
+        let engine = Engine::new(catalog, system, Config::default()).unwrap();
+        let caller = Caller::system("test");
+        let name = Name::new("a").unwrap();
+        let disks = os.world().disks[..2].iter().map(|disk| disk.disk.uuid.clone()).collect();
+        let (pool_type, options) = (PoolType::Raid0, PoolOptions::default());
+        engine.create_pool(&caller, PoolRequest { name: name.clone(), disks, pool_type, options }).unwrap();
+        let source = VolumeSource::Filesystem { pool: PoolId(1), limit: None, options: VolumeOptions::default() };
+        engine.create_volume(&caller, VolumeRequest { name: name.clone(), source }).unwrap();
+        let (volumes, retention) = (vec![VolumeId(1)], Retention::default());
+        engine.create_snapshots(&caller, SnapshotRequest { volumes, name: Some(name), retention }).unwrap();
+
+        engine.report_news(&mut Vec::new()).unwrap();
+        assert_eq!(engine.given("snapshot").unwrap(), 1, "the catalog knows it");
+        let forget = |transaction: &rusqlite::Transaction<'_>| -> catalog::Result<()> {
+            transaction.execute("DELETE FROM snapshot", [])?;
+            catalog::system::set_given(transaction, "snapshot", 0)
+        };
+        engine.catalog.write(forget).unwrap();
+        engine.report_news(&mut Vec::new()).unwrap();
+        assert_eq!(engine.given("snapshot").unwrap(), 1001);
+    }
+}

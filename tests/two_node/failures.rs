@@ -259,6 +259,39 @@ fn a_replica_outlives_the_catalog_of_its_appliance() {
     assert_eq!(pair.b.engine().snapshots(&Selection::default()).unwrap().1, 2, "no full copy");
 }
 
+#[test]
+fn a_replica_gets_on_with_a_catalog_that_is_older_than_it() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    pair.a.sync(&relationship);
+    pair.b.forget();
+    let copy = pair.b.copy_catalog();
+    pair.b.start();
+    pair.a.write(volume, b"two");
+    pair.a.sync(&relationship);
+    pair.b.restore_catalog(&copy);
+    pair.a.write(volume, b"three");
+    pair.a.sync(&relationship);
+    assert_eq!(pair.b.read(pair.replica(&relationship)).as_deref(), Some(&b"three"[..]));
+    let (snapshots, _) = pair.b.engine().snapshots(&Selection::default()).unwrap();
+    assert!(snapshots.iter().all(|snapshot| snapshot.id.0 == 1 || snapshot.id.0 > 1000), "{snapshots:?}");
+}
+
+#[test]
+fn what_arrived_without_its_mark_gets_it_at_the_next_start() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    pair.b.os.refuse("note_snapshot", Kind::Other);
+    pair.a.fail(&relationship);
+    assert_eq!(pair.b.stored("SELECT count(*) FROM delivery"), 1);
+    pair.b.forget();
+    pair.b.os.allow_all();
+    pair.b.start();
+    assert_eq!(pair.b.stored("SELECT count(*) FROM delivery"), 0);
+    assert!(pair.b.engine().report().unwrap().findings.is_empty());
+    // It is no snapshot of somebody else, which would keep the replica.
+    pair.a.engine().delete_relationship(&caller(), &relationship, false, false).unwrap();
+    assert_eq!(pair.b.stored("SELECT count(*) FROM volume"), 0);
+}
+
 /// A session that is cut in the middle and canceled, so that what arrived is kept.
 fn interrupt(pair: &Pair, relationship: &vsnap::types::RelationshipId) {
     *pair.weather.cut_after.lock().unwrap() = Some(200_000);

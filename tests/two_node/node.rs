@@ -108,6 +108,23 @@ impl Node {
         self.start();
     }
 
+    /// What the catalog is now; the daemon must be down.
+    pub fn copy_catalog(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_files(&self.folder, &copy);
+        copy
+    }
+
+    /// The daemon begins with this catalog.
+    pub fn restore_catalog(&self, copy: &tempfile::TempDir) {
+        self.forget();
+        for file in std::fs::read_dir(self.folder.path()).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        copy_files(copy, &self.folder);
+        self.start();
+    }
+
     pub fn id(&self) -> SystemId {
         self.engine().system().unwrap().id
     }
@@ -197,6 +214,13 @@ impl Node {
     pub fn stored(&self, query: &str) -> i64 {
         let catalog = rusqlite::Connection::open(self.folder.path().join("catalog.sqlite")).unwrap();
         catalog.query_row(query, [], |row| row.get(0)).unwrap()
+    }
+}
+
+fn copy_files(from: &tempfile::TempDir, to: &tempfile::TempDir) {
+    for file in std::fs::read_dir(from.path()).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.path().join(file.file_name())).unwrap();
     }
 }
 
