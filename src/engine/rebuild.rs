@@ -127,8 +127,11 @@ impl Engine {
         for pool in &found.pools {
             let replicas =
                 || found.volumes.iter().filter(|row| row.pool == pool.id && found.replicas.contains(&row.id));
-            if let Err(error) = self.zfs.mount_pool(&zpool_name(pool.id)) {
-                if let Some(replica) = replicas().next() {
+            let name = zpool_name(pool.id);
+            if let Err(error) = self.zfs.mount_pool(&name) {
+                // Its root, once mounted, would hide what was mounted before.
+                let has_root = self.zfs.pool_facts(&name).is_ok_and(|facts| facts.mounted);
+                if let Some(replica) = replicas().next().filter(|_| !has_root) {
                     return Err(unopened(replica, &error));
                 }
                 // Each start tries again.
@@ -162,7 +165,7 @@ impl Engine {
             let result = self.catalog.read(|view| catalog::pool::find(view, *pool)).map_err(Error::from);
             let result = result.and_then(|row| if row.is_none() { Ok(self.zfs.export_pool(&name)?) } else { Ok(()) });
             if let Err(error) = result {
-                tracing::warn!(%error, "{name} is not of this appliance, and could not be exported again");
+                tracing::warn!(%error, "{name} was imported to look at it, and could not be exported again");
             }
         }
     }

@@ -240,7 +240,10 @@ impl Engine {
         if deliveries.is_empty() {
             return Ok(());
         }
-        let (dataset, _) = self.own_dataset(&self.volume_row(row.volume)?)?;
+        let dataset = dataset_name(&self.volume_row(row.volume)?)?;
+        // Somebody may have destroyed it by hand, and with it what was on its way.
+        let Some(facts) = self.zfs.dataset(&dataset)? else { return Ok(()) };
+        self.require_own_dataset(row.volume, &facts)?;
         for (guid, snapshot) in deliveries {
             let name = dataset.snapshot(snapshot);
             let Some(facts) = self.zfs.snapshot_facts(&name)?.filter(|facts| facts.guid == guid) else { continue };
@@ -282,7 +285,6 @@ impl Engine {
     /// Forgets what was on its way and did not arrive.
     pub(super) fn drop_deliveries(&self, row: &RelationshipRow) -> Result<()> {
         let dataset = dataset_name(&self.volume_row(row.volume)?)?;
-        // Somebody may have destroyed it by hand, and with it what was on its way.
         if self.zfs.dataset(&dataset)?.is_some() {
             self.settle_deliveries(row)?;
             self.zfs.discard_receive(&dataset)?;

@@ -66,6 +66,6 @@ pub struct Rebuilt {
     pub snapshots: usize,
     /// Shares.
     pub shares: usize,
-    /// What could not be brought back, and why.
+    /// What could not be brought back, or not as it was, and why.
     pub skipped: Vec<String>,
 }
