@@ -75,7 +75,7 @@ pub(super) struct Rebuilt {
     volumes: usize,
     snapshots: usize,
     shares: usize,
-    /// What could not be brought back, and why.
+    /// What could not be brought back, or not as it was, and why.
     skipped: Vec<String>,
 }
 

@@ -255,6 +255,9 @@ impl Engine {
 fn refused(request: &PartnerRequest, error: &crate::os::Error) -> Error {
     match error.kind {
         Kind::Denied => Invalid::new("remote_user", format!("the partner refused: {}", error.detail)).into(),
-        _ => Error::Partner(format!("the appliance at {} did not answer: {}", request.remote_address, error.detail)),
+        _ => Error::Partner(format!(
+            "the appliance at {} could not be paired with: {}",
+            request.remote_address, error.detail
+        )),
     }
 }

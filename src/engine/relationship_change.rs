@@ -195,6 +195,8 @@ impl Engine {
         let require_endable = || -> Result<()> {
             self.require_readable(row.pool)?;
             if goes {
+                // What arrived and has no mark yet would be taken for a snapshot of somebody else.
+                self.settle_deliveries(row)?;
                 self.require_deletable_volume(&self.volume_row(row.volume)?)?;
             }
             Ok(())

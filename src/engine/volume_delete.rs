@@ -11,7 +11,7 @@ use super::{
     locks::Key,
     operation::Operation,
     relationship_change::require_no_relationship,
-    snapshot::{own_number, snapshot_list},
+    snapshot::{number_in, own_number, snapshot_list},
     volume::{dataset_name, volume_list},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     os::{KeptOpen, SnapshotFacts},
     types::{
-        VolumeId,
+        SnapshotId, VolumeId,
         names::{DatasetName, SnapshotName},
         snapshot::LOCK_TAG,
     },
@@ -93,7 +93,7 @@ impl Engine {
             )));
         }
         match row.volume_type.dataset(row.pool, id) {
-            Some(dataset) => self.own_snapshots(&dataset),
+            Some(dataset) => self.own_snapshots(id, &dataset),
             None => Ok(Vec::new()),
         }
     }
@@ -113,14 +113,19 @@ impl Engine {
         }
     }
 
-    /// The snapshots of a dataset that is to be destroyed: we destroy only what is ours, and nothing of it when something
-    /// of others hangs on the rest.
-    fn own_snapshots(&self, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>> {
+    /// The snapshots of a dataset that is to be destroyed: we destroy only what is ours and known, and nothing of it when
+    /// something of others hangs on the rest. Of one that a catalog of an older copy does not know nobody can tell whether it
+    /// is locked.
+    fn own_snapshots(&self, volume: VolumeId, dataset: &DatasetName) -> Result<Vec<SnapshotFacts>> {
         let snapshots = self.zfs.snapshots(dataset)?;
+        let rows = self.catalog.read(|view| catalog::snapshot::of_volume(view, volume))?;
+        let known: BTreeSet<SnapshotId> = rows.iter().map(|row| row.id).collect();
         let mut strangers: Vec<String> = Vec::new();
         for SnapshotFacts { name, mark, clones, holds, .. } in &snapshots {
             if !self.is_own_mark(mark.as_ref()) {
                 strangers.push(name.clone());
+            } else if !number_in(name).is_some_and(|number| known.contains(&number)) {
+                strangers.push(format!("{name}, which the catalog does not know"));
             }
             strangers.extend(clones.iter().map(|clone| format!("{clone}, a clone of {name}")));
             let holds = holds.iter().filter(|tag| *tag != LOCK_TAG);
@@ -132,7 +137,7 @@ impl Engine {
         }
         strangers.truncate(10);
         Err(Error::Busy(format!(
-            "{dataset} has in ZFS what this appliance did not make: {}; remove it with `zfs destroy` or `zfs release` \
+            "{dataset} has in ZFS what this appliance did not make or does not know: {}; remove it with `zfs destroy` or `zfs release` \
              first, if nobody needs it",
             strangers.join("; ")
         )))
@@ -156,7 +161,7 @@ impl Engine {
         let Some(facts) = self.zfs.dataset(&name)? else { return Ok(()) };
         self.require_own_dataset(row.id, &facts)?;
         let checked = self.checked().remove(&id);
-        let snapshots = checked.map_or_else(|| self.own_snapshots(&name), Ok)?;
+        let snapshots = checked.map_or_else(|| self.own_snapshots(row.id, &name), Ok)?;
         self.end_share_of(row.id)?;
         self.zfs.unmount_dataset(&name)?;
         self.destroy_all_snapshots(id, &name, &snapshots)?;
@@ -222,7 +227,7 @@ impl Engine {
     }
 
     /// Snapshots of a volume with a row but without a snapshot in ZFS.
-    pub(super) fn gone_snapshots(&self, row: &VolumeRow) -> Result<Vec<crate::types::SnapshotId>> {
+    pub(super) fn gone_snapshots(&self, row: &VolumeRow) -> Result<Vec<SnapshotId>> {
         let Some(dataset) = row.volume_type.dataset(row.pool, row.id) else { return Ok(Vec::new()) };
         let live: BTreeSet<String> = self.zfs.snapshots(&dataset)?.into_iter().map(|facts| facts.name).collect();
         let rows = self.catalog.read(|view| catalog::snapshot::of_volume(view, row.id))?;
