@@ -46,7 +46,7 @@ pub(super) struct Relationship {
     /// The volume there; null when it is not known yet.
     #[schema(required)]
     remote_vol_id: Option<Decimal>,
-    /// Its name when the relationship was made.
+    /// Its name when it was last asked for: when the relationship was made, or in the last session.
     remote_vol_name: String,
     /// `primary`: the status of the last session; null before the first one, and on a replica.
     #[schema(required, pattern = "^(PENDING|ACTIVE|COMPLETED|FAILED)$")]

@@ -195,6 +195,12 @@ pub fn set_ready(
     Ok(())
 }
 
+/// Name that the volume there has by now.
+pub fn set_remote_name(transaction: &Transaction<'_>, id: &RelationshipId, name: &Name) -> Result<()> {
+    change(transaction, "UPDATE relationship SET remote_name = ?2 WHERE id = ?1", params![id.as_str(), name.as_str()])?;
+    Ok(())
+}
+
 /// Moves a row on (or back) in its life.
 pub fn set_state(transaction: &Transaction<'_>, id: &RelationshipId, state: RowState) -> Result<()> {
     change(transaction, "UPDATE relationship SET state = ?2 WHERE id = ?1", params![id.as_str(), state.word()])?;

@@ -118,7 +118,9 @@ impl Engine {
             Question::EndRelationship { relationship, preserve } => {
                 self.end_relationship_for(&caller, partner, &relationship, preserve).map(done)
             }
-            Question::State { relationship } => self.replica_state(partner, &relationship),
+            Question::State { relationship, volume_name } => {
+                self.replica_state(partner, &relationship, volume_name.as_ref())
+            }
             Question::Discard { relationship } => self.discard_delivery(partner, &relationship).map(done),
             Question::Receive(delivery) => {
                 self.require_replication(ends.address).map_err(goes_on)?;

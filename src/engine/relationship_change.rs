@@ -96,7 +96,7 @@ impl Engine {
             |question: &Question| self.ask_partner(&partner, question).map_err(|trouble| trouble.into_error(&partner));
         let Answer::Replica { volume, name, pool } = ask(&question)? else { return Err(senseless(&row.partner)) };
         if reuse {
-            let question = Question::State { relationship: relationship.clone() };
+            let question = Question::State { relationship: relationship.clone(), volume_name: None };
             let Answer::State { snapshots, .. } = ask(&question)? else { return Err(senseless(&row.partner)) };
             self.note_base_of_reused(relationship, &dataset, &snapshots)?;
         }

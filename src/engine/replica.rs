@@ -38,8 +38,16 @@ impl Engine {
     }
 
     /// [`crate::types::link::Question::State`]
-    pub(super) fn replica_state(&self, partner: &SystemId, id: &RelationshipId) -> Result<Answer> {
+    pub(super) fn replica_state(
+        &self,
+        partner: &SystemId,
+        id: &RelationshipId,
+        name_there: Option<&Name>,
+    ) -> Result<Answer> {
         let row = self.ready_replica(partner, id)?;
+        if let Some(name) = name_there.filter(|name| **name != row.remote_name) {
+            self.catalog.write(|transaction| catalog::relationship::set_remote_name(transaction, id, name))?;
+        }
         self.end_delivery(id);
         let keys = vec![Key::Within(row.pool), Key::Volume(row.volume)];
         let _guard = self.locks.acquire(keys, "a replication session")?;
@@ -59,7 +67,11 @@ impl Engine {
             zfs_name: facts.name.split_once('@').map_or_else(String::new, |(_, name)| name.to_owned()),
             known: known(facts),
         };
-        Ok(Answer::State { snapshots: facts.iter().map(snapshot).collect(), token: self.zfs.receive_token(&dataset)? })
+        Ok(Answer::State {
+            snapshots: facts.iter().map(snapshot).collect(),
+            token: self.zfs.receive_token(&dataset)?,
+            volume_name: Some(row.volume_name),
+        })
     }
 
     /// [`crate::types::link::Question::Discard`]

@@ -53,6 +53,9 @@ pub enum Question {
     State {
         /// Of which relationship.
         relationship: RelationshipId,
+        /// Name that its primary volume has now.
+        #[serde(default)]
+        volume_name: Option<Name>,
     },
     /// A stream comes.
     Receive(Delivery),
@@ -140,6 +143,9 @@ pub enum Answer {
         snapshots: Vec<ReplicaSnapshot>,
         /// The receive token that an interrupted stream left.
         token: Option<String>,
+        /// Name that the replica has now.
+        #[serde(default)]
+        volume_name: Option<Name>,
     },
     /// To [`Question::Receive`]: the stream may come.
     Ready,

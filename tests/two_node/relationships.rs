@@ -8,7 +8,7 @@ use vsnap::{
         session::SessionRequest,
         share::{AllowedHosts, ShareProperties, ShareType},
         snapshot::{Retention, SnapshotRequest},
-        volume::{VolumeAction, VolumeRequest, VolumeSource},
+        volume::{VolumeAction, VolumeOptions, VolumeRequest, VolumeSource, VolumeUpdate},
     },
 };
 
@@ -45,6 +45,22 @@ fn names_that_are_taken_there_get_a_number_or_are_refused() {
     let error = pair.a.engine().create_relationship(&caller(), other, request).unwrap_err();
     assert!(error.to_string().contains("pool 99"), "{error}");
     assert_eq!(pair.b.stored("SELECT count(*) FROM volume"), 2);
+}
+
+#[test]
+fn other_names_are_known_from_the_next_session_on() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    let rename = |node: &crate::node::Node, volume, name: &str| {
+        let update =
+            VolumeUpdate { name: Some(Name::new(name).unwrap()), size: None, options: VolumeOptions::default() };
+        node.engine().update_volume(&caller(), volume, update).unwrap();
+    };
+    rename(&pair.a, volume, "here");
+    rename(&pair.b, pair.replica(&relationship), "there");
+    pair.a.sync(&relationship);
+    let [one, other] = [&pair.a, &pair.b].map(|node| node.engine().relationship(&relationship).unwrap());
+    assert_eq!((one.local_name.as_str(), one.remote_name.as_str()), ("here", "there"));
+    assert_eq!((other.local_name.as_str(), other.remote_name.as_str()), ("there", "here"));
 }
 
 #[test]

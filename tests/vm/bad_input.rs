@@ -165,6 +165,14 @@ fn changes_of_a_pool_that_make_no_sense() {
     bed.act("99999", json!({"action": "scrub"})).fails(404, "NotFoundError");
     bed.delete("/api/pool/0").fails(404, "NotFoundError");
     bed.delete("/api/pool/x").fails(404, "NotFoundError");
+    // What is meant as an option and is none: a DELETE does not guess.
+    let path = format!("/api/pool/{id}");
+    let message = bed.delete(&format!("{path}?forced=true")).fails(400, "InvalidParameterError");
+    assert!(message.contains("forced"), "{message}");
+    let (user, password) = bed.credentials();
+    let request = bed.client().delete(bed.url(&path)).basic_auth(user, Some(password)).body(r#"{"force": true}"#);
+    let message = bed.send(request).fails(400, "InvalidParameterError");
+    assert!(message.contains("query"), "{message}");
     check_unchanged(&bed, &before, "after all of them");
 }
 

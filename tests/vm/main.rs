@@ -14,6 +14,7 @@ mod hosts;
 #[path = "../crash/model_state.rs"]
 mod model_state;
 mod networks;
+mod older_catalog;
 mod outside;
 mod package;
 mod pool_disks;

@@ -86,9 +86,23 @@ fn a_rollback_says_what_is_in_its_way() {
     let message = act(&bed, &volume, body(json!({"discard_clones": [copy]}))).fails(409, "BusyError");
     assert!(message.contains("second"), "{message}");
     act(&bed, &volume, body(json!({"discard_snapshots": [first]}))).fails(409, "BusyError");
+    // What others hung on it is found before anything of ours goes.
+    let all = || body(json!({"discard_clones": [copy], "discard_snapshots": [second]}));
+    let dataset = format!("vpool{pool}/fs{volume}");
+    let strangers = [
+        (format!("bookmark {dataset}@snap{second} {dataset}#cursor"), format!("destroy {dataset}#cursor")),
+        (format!("hold step {dataset}@snap{second}"), format!("release step {dataset}@snap{second}")),
+        (format!("clone {dataset}@snap{second} vpool{pool}/theirs"), format!("destroy vpool{pool}/theirs")),
+    ];
+    for (made, gone) in strangers {
+        bed.shell(&format!("zfs {made}"));
+        let message = act(&bed, &volume, all()).fails(409, "BusyError");
+        assert!(message.contains("did not make"), "{made}: {message}");
+        bed.shell(&format!("zfs {gone}"));
+    }
     assert_eq!(bed.shell(&format!("cat {file}")), "two");
     assert_eq!(bed.get("/api/volume").ok()["total"], 2);
-    act(&bed, &volume, body(json!({"discard_clones": [copy], "discard_snapshots": [second]}))).ok();
+    act(&bed, &volume, all()).ok();
     assert_eq!(bed.shell(&format!("cat {file}")), "one");
     assert_eq!(bed.get("/api/volume").ok()["total"], 1);
     assert_eq!(ids(&bed.get("/api/snapshot").ok()), [first]);

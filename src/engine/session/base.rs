@@ -11,7 +11,9 @@ use crate::{
     engine::{Engine, link::Trouble, snapshot::number_in, volume::dataset_name},
     error::Result,
     os,
-    types::{RelationshipId, SnapshotId, VolumeId, link::ReplicaSnapshot, names::DatasetName, relationship::Role},
+    types::{
+        Name, RelationshipId, SnapshotId, VolumeId, link::ReplicaSnapshot, names::DatasetName, relationship::Role,
+    },
 };
 
 /// Snapshots that the replicas of a volume may have as their newest.
@@ -44,13 +46,22 @@ impl Engine {
         self.bookmark(dataset, snapshot).map_err(vanished)
     }
 
-    /// The replica was looked at: this is the newest snapshot that both sides have.
-    pub(super) fn note_base(&self, relationship: &RelationshipId, base: Option<SnapshotId>) -> Result<()> {
+    /// The replica was looked at: the newest snapshot that both sides have, and its name, which may be another one by now.
+    pub(super) fn note_replica(
+        &self,
+        relationship: &RelationshipId,
+        base: Option<SnapshotId>,
+        name: Option<&Name>,
+    ) -> Result<()> {
         let row = self.relationship_row(relationship)?;
-        if (row.base, row.sending) == (base, None) {
+        let name = name.filter(|name| **name != row.remote_name);
+        if (row.base, row.sending) == (base, None) && name.is_none() {
             return Ok(());
         }
-        Ok(self.catalog.write(|transaction| catalog::relationship::set_base(transaction, relationship, base))?)
+        Ok(self.catalog.write(|transaction| {
+            catalog::relationship::set_base(transaction, relationship, base)?;
+            name.map_or(Ok(()), |name| catalog::relationship::set_remote_name(transaction, relationship, name))
+        })?)
     }
 
     /// What is built on in a replica that was a volume before: its newest snapshot, which is a snapshot or a bookmark

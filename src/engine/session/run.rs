@@ -228,9 +228,10 @@ impl Engine {
         let fresh = |trouble: Trouble| (trouble, false);
         let stop = || self.is_stopped(control);
         let relationship = &row.session.relationship;
-        let question = Question::State { relationship: relationship.clone() };
+        let volume_name = Some(source.volume.name.clone());
+        let question = Question::State { relationship: relationship.clone(), volume_name };
         let answer = conversation.ask(&question, &stop).map_err(fresh)?;
-        let Answer::State { snapshots, token, .. } = answer else {
+        let Answer::State { snapshots, token, volume_name } = answer else {
             return Err(fresh(senseless(&source.partner).into()));
         };
         let facts = Facts {
@@ -244,7 +245,7 @@ impl Engine {
             has_token: token.is_some(),
         };
         let common = facts.replica.iter().rev().find_map(|guid| source.numbers.get(guid)).copied();
-        self.note_base(relationship, common).map_err(|error| fresh(error.into()))?;
+        self.note_replica(relationship, common, volume_name.as_ref()).map_err(|error| fresh(error.into()))?;
         let (discard, steps) = match plan(&facts) {
             Plan::UpToDate => return there_already(&snapshots, facts.wanted, common).map_err(fresh),
             Plan::Conflict(conflict) => {

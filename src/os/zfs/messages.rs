@@ -64,8 +64,8 @@ const ZFS: &[(&str, Kind)] = &[
     ("Permission denied", Kind::Denied),
 ];
 
-/// Whether a pool could not be destroyed or exported only because somebody has it open at the moment, not because it is mounted and
-/// in use.
+/// Whether a pool could not be destroyed or exported only because somebody has it open at the moment, not because it is
+/// mounted and in use.
 pub(super) fn is_open_elsewhere(detail: &str) -> bool {
     let is_meant = detail.contains("cannot destroy") || detail.contains("cannot export");
     is_meant && detail.contains("pool is busy") && !detail.contains("unmount")

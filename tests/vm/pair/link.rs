@@ -1,6 +1,11 @@
 //! What the link account can do: nothing but the link.
 
-use crate::node::{ADDRESS_B, Pair};
+use serde_json::json;
+
+use crate::{
+    node::{ADDRESS_B, Pair},
+    wait::wait_until,
+};
 
 /// As this appliance's daemon calls ssh, with these arguments after the address.
 fn ssh(pair: &Pair, options: &str, command: &str) -> String {
@@ -88,7 +93,7 @@ fn another_host_key_is_refused_until_it_is_renewed() {
          systemctl restart ssh",
     );
     let session = pair.a.start(&relationship);
-    crate::wait::wait_until("the session says why it waits", 60, || {
+    wait_until("the session says why it waits", 60, || {
         pair.a.session(&session)["message"].as_str().is_some_and(|message| message.contains("host key"))
     });
     // The one who knows that it is meant renews it, and the session goes on by itself.
@@ -104,4 +109,23 @@ fn another_host_key_is_refused_until_it_is_renewed() {
         assert_eq!(node.get("/api/partner")["total"], 0);
         assert_eq!(node.shell("cat /var/lib/vsnap-link/authorized_keys"), "");
     }
+}
+
+#[test]
+fn data_is_taken_over_an_interface_with_repl_alone() {
+    let pair = Pair::new();
+    let (_, relationship) = pair.filesystem("data", 1);
+    let network = pair.b.get("/api/network?name=eth1")["id"].as_str().unwrap().to_owned();
+    let serve = |services: &[&str]| pair.b.put(&format!("/api/network/{network}"), json!({ "services": services }));
+    // SSH is reachable all the same, for administrators.
+    serve(&["mgmt", "nfs", "smb", "iscsi"]);
+    let session = pair.a.start(&relationship);
+    wait_until("the session says why it waits", 60, || {
+        let message = pair.a.session(&session)["message"].clone();
+        message.as_str().is_some_and(|message| message.contains("interface eth1 does not have service repl"))
+    });
+    let replica = pair.b.dataset(&pair.replica(&relationship));
+    assert_eq!(pair.b.shell(&format!("zfs list -H -t snapshot -o name {replica}")), "");
+    serve(&["all"]);
+    assert_eq!(pair.a.wait(&session)["status"], "COMPLETED");
 }
