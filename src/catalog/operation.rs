@@ -58,8 +58,14 @@ pub fn end(transaction: &Transaction<'_>, id: i64, failure: Option<&str>, now: E
 
 /// An operation has failed, and is still to be taken back.
 pub fn set_failure(transaction: &Transaction<'_>, id: i64, failure: &str) -> Result<()> {
-    change(transaction, "UPDATE operation SET message = ?2 WHERE id = ?1", params![id, failure])?;
+    change(transaction, "UPDATE operation SET message = ?2 WHERE id = ?1 AND state = 'running'", params![id, failure])?;
     Ok(())
+}
+
+/// Whether an operation has ended, one way or the other.
+pub fn is_ended(view: &Connection, id: i64) -> Result<bool> {
+    let mut statement = view.prepare_cached("SELECT state <> 'running' FROM operation WHERE id = ?1")?;
+    Ok(statement.query_row([id], |row| row.get(0))?)
 }
 
 /// Operations that have not ended, the youngest first: one that was begun by another ends before it.

@@ -23,9 +23,26 @@ pub struct Absence(Mutex<Awaited>);
 #[derive(Default)]
 struct Awaited {
     pools: BTreeMap<PoolId, Seen>,
-    /// By the number of the operation in the journal: the pool that it works in, and whether it panicked. That is a fault
-    /// of ours that would come again, so it waits for the next start.
-    operations: BTreeMap<i64, (PoolId, bool)>,
+    /// By the number of the operation in the journal: the pool that it works in.
+    operations: BTreeMap<i64, (PoolId, Waiting)>,
+}
+
+/// What an operation that has not ended waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// Until its pool can be used, and upkeep goes on with it.
+    ForPool,
+    /// Until it can be taken back, which was not so for this reason.
+    TakenBack(String),
+    /// For the next start: a fault of ours stopped it, which would come again.
+    Panicked,
+}
+
+impl Waiting {
+    /// `why`: why it could not be taken back.
+    pub(super) fn of(why: Option<String>) -> Self {
+        why.map_or(Waiting::ForPool, Waiting::TakenBack)
+    }
 }
 
 /// Disks of a pool that were here at the last look, and whether an import was tried with them.
@@ -47,13 +64,14 @@ impl Absence {
     }
 
     /// This operation goes on when its pool can be used, or at the next start.
-    pub(super) fn hold_back(&self, operation: i64, pool: PoolId, panicked: bool) {
-        self.lock().operations.insert(operation, (pool, panicked));
+    pub(super) fn hold_back(&self, operation: i64, pool: PoolId, waiting: Waiting) {
+        self.lock().operations.insert(operation, (pool, waiting));
     }
 
     fn pools(&self) -> BTreeSet<PoolId> {
         let awaited = self.lock();
-        let waiting = awaited.operations.values().filter(|(_, panicked)| !panicked).map(|(pool, _)| *pool);
+        let waiting = awaited.operations.values().filter(|(_, waiting)| *waiting != Waiting::Panicked);
+        let waiting = waiting.map(|(pool, _)| *pool);
         awaited.pools.keys().copied().chain(waiting).collect()
     }
 
@@ -80,16 +98,22 @@ impl Engine {
     pub(super) fn require_nothing_waits(&self, pool: PoolId) -> Result<()> {
         let awaited = self.absence.lock();
         let mut here = awaited.operations.iter().filter(|(_, (of, _))| *of == pool);
-        let Some((operation, _)) = here.next() else { return Ok(()) };
-        if awaited.operations.values().any(|(of, panicked)| *of == pool && *panicked) {
-            return Err(Error::Busy(format!(
+        let Some((operation, (_, waiting))) = here.next() else { return Ok(()) };
+        Err(Error::Busy(match waiting {
+            Waiting::ForPool => {
+                format!(
+                    "what was interrupted in pool {pool}, operation {operation}, goes on within a minute; try again then"
+                )
+            }
+            Waiting::TakenBack(why) => format!(
+                "operation {operation} in pool {pool} failed and can't be taken back yet: {why}; that is tried again each \
+                 minute, and nothing else is changed there before"
+            ),
+            Waiting::Panicked => format!(
                 "a fault of the appliance stopped operation {operation} in pool {pool}; restart the daemon with `systemctl \
                  restart vsnapd`, so that it comes to its end"
-            )));
-        }
-        Err(Error::Busy(format!(
-            "what was interrupted in pool {pool}, operation {operation}, goes on within a minute; try again then"
-        )))
+            ),
+        }))
     }
 
     /// Takes in those pools that are back, and lets what was interrupted in them go on.
@@ -129,7 +153,7 @@ impl Engine {
             awaited
                 .operations
                 .iter()
-                .filter(|(_, (of, panicked))| *of == pool && !panicked)
+                .filter(|(_, (of, waiting))| *of == pool && *waiting != Waiting::Panicked)
                 .map(|(id, _)| *id)
                 .collect()
         };

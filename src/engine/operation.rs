@@ -18,7 +18,12 @@ use std::{
 use rusqlite::Transaction;
 
 pub use super::operation_kind::{Operation, VolumeProperties};
-use super::{Caller, Engine, absence::Absence, locks::Key, volume_action::Rollback};
+use super::{
+    Caller, Engine,
+    absence::{Absence, Waiting},
+    locks::Key,
+    volume_action::Rollback,
+};
 use crate::{
     catalog,
     error::{Error, Result},
@@ -55,6 +60,8 @@ impl Drop for AtWork<'_> {
 struct Unended<'a> {
     absence: &'a Absence,
     operation: Option<(i64, PoolId)>,
+    /// Why it could not be taken back.
+    why: Option<String>,
 }
 
 impl Unended<'_> {
@@ -66,7 +73,8 @@ impl Unended<'_> {
 impl Drop for Unended<'_> {
     fn drop(&mut self) {
         if let Some((operation, pool)) = self.operation {
-            self.absence.hold_back(operation, pool, std::thread::panicking());
+            let waiting = if std::thread::panicking() { Waiting::Panicked } else { Waiting::of(self.why.take()) };
+            self.absence.hold_back(operation, pool, waiting);
         }
     }
 }
@@ -183,9 +191,16 @@ impl Engine {
     }
 
     /// Takes a failed operation back, or notes that this is still to be done.
-    fn take_back(&self, id: i64, operation: &Operation, cause: &Error, unended: Unended<'_>) {
+    fn take_back(&self, id: i64, operation: &Operation, cause: &Error, mut unended: Unended<'_>) {
         let (verb, subject) = operation.verb_and_subject();
         let Err(error) = self.give_up(id, operation, cause) else { return unended.ended() };
+        let is_ended = self.catalog.read(|view| catalog::operation::is_ended(view, id));
+        if is_ended.as_ref().is_ok_and(|is_ended| *is_ended) {
+            // What is left is not of the catalog, and upkeep looks after it.
+            tracing::warn!(operation.id = id, verb, subject, %error, "{verb} of {subject} was taken back in part");
+            return unended.ended();
+        }
+        unended.why = Some(error.to_string());
         tracing::error!(operation.id = id, verb, subject, %error, "a failed operation could not be taken back yet");
         if operation.can_be_taken_back()
             && let Err(error) =
@@ -203,7 +218,7 @@ impl Engine {
             tracing::error!(operation.id = id, %error, "the pool that an operation works in is not known");
             None
         });
-        Unended { absence: &self.absence, operation: pool.map(|pool| (id, pool)) }
+        Unended { absence: &self.absence, operation: pool.map(|pool| (id, pool)), why: None }
     }
 
     fn carry_out(&self, id: i64, operation: &Operation) -> Result<()> {
@@ -354,7 +369,7 @@ impl Engine {
             {
                 // Nobody can tell how far it came, so it is neither done nor taken back before the pool is here again.
                 tracing::warn!(operation.id = row.id, verb, subject, "{verb} of {subject} waits for pool {pool}");
-                self.absence.hold_back(row.id, pool, false);
+                self.absence.hold_back(row.id, pool, Waiting::ForPool);
                 continue;
             }
             self.go_on(&row)?;
