@@ -29,10 +29,12 @@
 //! | a column | `migrations/` and [`catalog`]`/<resource>.rs` |
 //! | a flag given to `zpool` or `zfs` | [`os::zfs`] |
 //! | what happens after a crash | [`engine::operation`] |
+//! | what keeps others out of a pool until something has ended | `engine/absence.rs` |
+//! | why no number is given twice | `engine/given_numbers.rs` |
 //! | which disks may be used | [`os::disks`] finds them, `engine/disk.rs` judges them |
 //! | who may come in | [`api::auth`], [`os::pam`] |
 //! | what is reachable through which interface | `engine/network.rs`, [`os::network_rules`], [`os::listen`] |
-//! | what is sent in a replication session | `engine/session/plan.rs` |
+//! | what is sent in a replication session, and what the next one builds on | `engine/session/plan.rs`, `base.rs` |
 //! | what partners say to each other, and who answers | [`types::link`], `engine/link_serve.rs` |
 //! | a key of the configuration file | [`config`] |
 
