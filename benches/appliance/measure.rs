@@ -120,6 +120,12 @@ impl Results {
         std::fs::rename(&new, &self.path).unwrap();
     }
 
+    /// Rounds of a row that new ones are added to.
+    pub fn rounds(&self, name: &str) -> usize {
+        let known = self.rows.iter().filter(|known| self.add_rounds && known.name == name);
+        known.map(|known| known.ours.len()).min().unwrap_or(0)
+    }
+
     /// In the place of one with the same name, or in addition to its rounds.
     pub fn add(&mut self, mut row: Row) {
         row.date = self.machine.get("date").cloned().unwrap_or_default();

@@ -1,6 +1,11 @@
 //! Replication to a second appliance, beside the tools that do the same over SSH, and a bare pipe.
 
-use std::{fs::File, io::Write, path::Path, time::Duration};
+use std::{
+    fs::File,
+    io::Write,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -14,7 +19,8 @@ const MIB: u64 = 1 << 20;
 const THERE: &str = "vsnap-b";
 /// Sessions at once.
 const AT_ONCE: [usize; 3] = [1, 4, 16];
-/// How often a session is looked at: each look takes a few milliseconds from it, on the same processors.
+/// How often a session is looked at; a long one each hundredth of the time that it has taken. Each look takes a few
+/// milliseconds from it, on the same processors: 20 of them a second made one of 50 s a tenth longer.
 const LOOK: Duration = Duration::from_millis(50);
 
 struct Two {
@@ -68,12 +74,13 @@ impl Two {
     }
 
     fn wait(&self, session: &str) {
+        let begin = Instant::now();
         loop {
             let now: Value = self.here.get(&format!("/api/session/{session}"));
             match now["status"].as_str().unwrap() {
                 "COMPLETED" => return,
                 "FAILED" => panic!("{now}"),
-                _ => std::thread::sleep(LOOK),
+                _ => std::thread::sleep(LOOK.max(begin.elapsed() / 100)),
             }
         }
     }
@@ -156,8 +163,9 @@ fn compare_full(results: &mut Results, two: &Two, source: &Source, rounds: usize
     let peers: [(Peer<'_>, f64); 3] =
         [(("syncoid", &syncoid), 0.5), (("bzfs", &bzfs), 0.5), (("zfs send | ssh | zfs receive", &from_nothing), 1.05)];
     let (mut ours, mut theirs) = (Vec::new(), vec![Vec::new(); peers.len()]);
-    for round in 0..rounds {
-        // Each in its turn begins.
+    // Each in its turn begins, also over several runs whose rounds are added.
+    let before = results.rounds(name);
+    for round in before..before + rounds {
         for turn in 0..=peers.len() {
             match (turn + round) % (peers.len() + 1) {
                 0 => {
