@@ -12,29 +12,37 @@ use nix::{
     unistd::{read, write},
 };
 
+use rustix::io::ioctl_fionread;
+
 use super::{Error, Kind, Result};
 
 /// How often one that waits looks whether it is to stop.
 const LOOK: u16 = 100;
 /// What a pipe holds at most: the kernel's limit for all but root.
 const PIPE_BYTES: i32 = 1 << 20;
+/// A reader of a gigabyte a second has not used up half of such a pipe after the shortest; the longest one bounds how late
+/// the writer is heard of.
+const SHORTEST_NAP: Duration = Duration::from_micros(100);
+const LONGEST_NAP: Duration = Duration::from_millis(10);
 
 /// Whether the wait is to end.
 pub type Stop<'a> = &'a dyn Fn() -> bool;
 
-fn stopped(action: &str) -> Error {
-    Error::new(Kind::Other, action, "it was told to stop")
+/// Fails when there is to be no more waiting.
+fn go_on(action: &str, deadline: Option<Instant>, stop: Stop<'_>) -> Result<()> {
+    if stop() {
+        return Err(Error::new(Kind::Other, action, "it was told to stop"));
+    }
+    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        return Err(Error::new(Kind::TimedOut, action, "nothing came in time"));
+    }
+    Ok(())
 }
 
 /// Waits until something can be done with `fd`, at most until `deadline`.
 fn wait(fd: BorrowedFd<'_>, what: PollFlags, action: &str, deadline: Option<Instant>, stop: Stop<'_>) -> Result<()> {
     loop {
-        if stop() {
-            return Err(stopped(action));
-        }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(Error::new(Kind::TimedOut, action, "nothing came in time"));
-        }
+        go_on(action, deadline, stop)?;
         match poll(&mut [PollFd::new(fd, what)], PollTimeout::from(LOOK)) {
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => return Ok(()),
@@ -112,22 +120,66 @@ pub fn widen(pipe: impl AsFd) {
     }
 }
 
-/// Moves up to `most` bytes from one pipe into another (`splice(2)`), and tells how many; 0 when there are no more.
-/// `TimedOut` when nothing comes, or nothing of it is taken, for `patience`.
-pub fn pump(from: impl AsFd, to: impl AsFd, most: usize, patience: Duration, stop: Stop<'_>) -> Result<usize> {
-    let deadline = || Some(Instant::now() + patience);
-    wait(from.as_fd(), PollFlags::POLLIN, "reading a stream", deadline(), stop)?;
-    let deadline = deadline();
-    loop {
-        wait(to.as_fd(), PollFlags::POLLOUT, "sending a stream", deadline, stop)?;
-        let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
-        match splice(from.as_fd(), None, to.as_fd(), None, most, flags) {
-            Ok(count) => return Ok(count),
-            Err(Errno::EINTR) => {}
-            // It may have no room for what is there in one piece yet.
-            Err(Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
-            Err(error) => return Err(Error::io("sending a stream", &error.into())),
+/// Moves a stream from one pipe into another (`splice(2)`), in pieces as large as can be: a reader that takes a little at a
+/// time, as ssh does, finds a pipe that stays filled without one wake-up here, and one of the writer, for each bit.
+pub struct Pump<'a> {
+    from: BorrowedFd<'a>,
+    to: BorrowedFd<'a>,
+    /// Bytes in `to` that keep its reader busy for a while.
+    enough: u64,
+    /// How long the reader is left alone with them: so long that it has not used them up then.
+    nap: Duration,
+}
+
+impl<'a> Pump<'a> {
+    /// Both are pipes, of the size that they shall have.
+    pub fn new(from: &'a impl AsFd, to: &'a impl AsFd) -> Self {
+        let (from, to) = (from.as_fd(), to.as_fd());
+        // Of one that does not tell its size it is not known when it has enough, so it gets more at once.
+        let size = fcntl(to, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| u64::try_from(size).ok());
+        Pump { from, to, enough: size.map_or(u64::MAX, |size| size / 2), nap: SHORTEST_NAP }
+    }
+
+    /// Moves up to `most` bytes, and tells how many; 0 when there are no more. `TimedOut` when nothing comes, or nothing of
+    /// it is taken, for `patience`.
+    pub fn pass(&mut self, most: usize, patience: Duration, stop: Stop<'_>) -> Result<usize> {
+        let deadline = || Some(Instant::now() + patience);
+        wait(self.from, PollFlags::POLLIN, "reading a stream", deadline(), stop)?;
+        let deadline = deadline();
+        loop {
+            self.leave_alone(deadline, stop)?;
+            wait(self.to, PollFlags::POLLOUT, "sending a stream", deadline, stop)?;
+            let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
+            match splice(self.from, None, self.to, None, most, flags) {
+                Ok(count) => return Ok(count),
+                Err(Errno::EINTR) => {}
+                // It may have no room for what is there in one piece yet.
+                Err(Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
+                Err(error) => return Err(Error::io("sending a stream", &error.into())),
+            }
         }
+    }
+
+    /// Waits while the reader has enough.
+    fn leave_alone(&mut self, deadline: Option<Instant>, stop: Stop<'_>) -> Result<()> {
+        let has = || ioctl_fionread(self.to).map_err(|error| Error::io("sending a stream", &error.into()));
+        let mut left = has()?;
+        while left > self.enough {
+            // A reader that has gone never takes what is there.
+            let mut gone = [PollFd::new(self.to, PollFlags::empty())];
+            if poll(&mut gone, PollTimeout::ZERO).is_ok_and(|count| count > 0) {
+                return Ok(());
+            }
+            go_on("sending a stream", deadline, stop)?;
+            std::thread::sleep(self.nap);
+            left = has()?;
+            self.nap = match left {
+                left if left > self.enough => (self.nap * 2).min(LONGEST_NAP),
+                left if left < self.enough / 2 => (self.nap / 2).max(SHORTEST_NAP),
+                _ => self.nap,
+            };
+        }
+        Ok(())
     }
 }
 
@@ -181,9 +233,9 @@ mod tests {
                 all
             });
             widen(&giving);
-            let mut moved = 0;
+            let (mut moved, mut pump) = (0, Pump::new(&reading, &giving));
             loop {
-                match pump(&reading, &giving, 1 << 20, Duration::from_secs(20), NEVER).unwrap() {
+                match pump.pass(1 << 20, Duration::from_secs(20), NEVER).unwrap() {
                     0 => break,
                     count => moved += count,
                 }
@@ -194,13 +246,38 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_takes_a_little_at_a_time_gets_much_at_once() {
+        const BYTES: usize = 16 << 20;
+        const LITTLE: usize = 32 << 10;
+        let ((reading, writing), (taking, giving)) = (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
+        widen(&writing);
+        widen(&giving);
+        std::thread::scope(|scope| {
+            scope.spawn(|| std::io::Write::write_all(&mut std::fs::File::from(writing), &vec![1; BYTES]).unwrap());
+            scope.spawn(|| {
+                let (mut from, mut piece) = (std::fs::File::from(taking), vec![0; LITTLE]);
+                while std::io::Read::read(&mut from, &mut piece).unwrap() > 0 {
+                    std::thread::sleep(Duration::from_micros(500));
+                }
+            });
+            let (mut pieces, mut pump) = (0, Pump::new(&reading, &giving));
+            while pump.pass(1 << 20, Duration::from_secs(20), NEVER).unwrap() > 0 {
+                pieces += 1;
+            }
+            drop(giving);
+            assert!(pieces < BYTES / LITTLE / 4, "{pieces} pieces");
+        });
+    }
+
+    #[test]
     fn a_stream_that_stands_still_ends() {
         let ((reading, writing), (_taking, giving)) = (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
         std::thread::scope(|scope| {
             // More than both pipes hold; it ends when nobody can read it any longer.
             scope.spawn(|| std::io::Write::write_all(&mut std::fs::File::from(writing), &[0; 1 << 20]).unwrap_err());
+            let mut pump = Pump::new(&reading, &giving);
             let error = loop {
-                if let Err(error) = pump(&reading, &giving, 1 << 20, Duration::from_millis(300), NEVER) {
+                if let Err(error) = pump.pass(1 << 20, Duration::from_millis(300), NEVER) {
                     break error;
                 }
             };
@@ -208,7 +285,7 @@ mod tests {
             drop(reading);
         });
         let ((reading, _writing), (_taking, giving)) = (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
-        let error = pump(&reading, &giving, 1, Duration::from_millis(100), NEVER).unwrap_err();
+        let error = Pump::new(&reading, &giving).pass(1, Duration::from_millis(100), NEVER).unwrap_err();
         assert_eq!((error.kind, &*error.action), (Kind::TimedOut, "reading a stream"));
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     error::{Error, Result},
     os::{
         self, Kind,
-        link::{pump, widen},
+        link::{Pump, widen},
         process::Stream,
         stream::{Base, Sending},
     },
@@ -396,10 +396,10 @@ impl Engine {
         let output = &conversation.link.output;
         widen(&stream.output);
         widen(output);
-        let patience = self.stall();
+        let (patience, mut pump) = (self.stall(), Pump::new(&stream.output, output));
         let (mut limits, mut read) = (self.limits(&source.partner)?, Instant::now());
         loop {
-            match pump(&stream.output, output, limits.piece(PIECE), patience, &stop) {
+            match pump.pass(limits.piece(PIECE), patience, &stop) {
                 Ok(0) => break,
                 Ok(count) => {
                     control.progress.add(count);
