@@ -143,11 +143,11 @@ impl<'a> Pump<'a> {
     /// Moves up to `most` bytes, and tells how many; 0 when there are no more. `TimedOut` when nothing comes, or nothing of
     /// it is taken, for `patience`.
     pub fn pass(&mut self, most: usize, patience: Duration, stop: Stop<'_>) -> Result<usize> {
-        let deadline = || Some(Instant::now() + patience);
-        wait(self.from, PollFlags::POLLIN, "reading a stream", deadline(), stop)?;
-        let deadline = deadline();
+        let deadline = || Instant::now() + patience;
+        wait(self.from, PollFlags::POLLIN, "reading a stream", Some(deadline()), stop)?;
+        self.leave_alone(patience, stop)?;
+        let deadline = Some(deadline());
         loop {
-            self.leave_alone(deadline, stop)?;
             wait(self.to, PollFlags::POLLOUT, "sending a stream", deadline, stop)?;
             let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
             match splice(self.from, None, self.to, None, most, flags) {
@@ -160,24 +160,28 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Waits while the reader has enough.
-    fn leave_alone(&mut self, deadline: Option<Instant>, stop: Stop<'_>) -> Result<()> {
-        let has = || ioctl_fionread(self.to).map_err(|error| Error::io("sending a stream", &error.into()));
-        let mut left = has()?;
-        while left > self.enough {
+    /// Waits while the reader has enough, unless it takes nothing of it for `patience`.
+    fn leave_alone(&mut self, patience: Duration, stop: Stop<'_>) -> Result<()> {
+        let unread = || ioctl_fionread(self.to).map_err(|error| Error::io("sending a stream", &error.into()));
+        let (mut before, mut deadline) = (unread()?, Instant::now() + patience);
+        while before > self.enough {
             // A reader that has gone never takes what is there.
             let mut gone = [PollFd::new(self.to, PollFlags::empty())];
             if poll(&mut gone, PollTimeout::ZERO).is_ok_and(|count| count > 0) {
                 return Ok(());
             }
-            go_on("sending a stream", deadline, stop)?;
+            go_on("sending a stream", Some(deadline), stop)?;
             std::thread::sleep(self.nap);
-            left = has()?;
+            let left = unread()?;
+            if left < before {
+                deadline = Instant::now() + patience;
+            }
             self.nap = match left {
                 left if left > self.enough => (self.nap * 2).min(LONGEST_NAP),
                 left if left < self.enough / 2 => (self.nap / 2).max(SHORTEST_NAP),
                 _ => self.nap,
             };
+            before = left;
         }
         Ok(())
     }
@@ -266,6 +270,29 @@ mod tests {
             }
             drop(giving);
             assert!(pieces < BYTES / LITTLE / 4, "{pieces} pieces");
+        });
+    }
+
+    #[test]
+    fn a_reader_that_is_slow_is_waited_for() {
+        let ((reading, writing), (taking, giving)) = (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
+        widen(&giving);
+        let patience = Duration::from_millis(500);
+        std::thread::scope(|scope| {
+            // It ends when nobody can read it any longer.
+            scope.spawn(|| std::io::Write::write_all(&mut std::fs::File::from(writing), &[0; 2 << 20]).unwrap_err());
+            scope.spawn(|| {
+                let (mut from, mut piece) = (std::fs::File::from(taking), [0; 4 << 10]);
+                while std::io::Read::read(&mut from, &mut piece).unwrap() > 0 {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            });
+            // Half of the pipe takes it 2.5 s.
+            let (began, mut pump) = (Instant::now(), Pump::new(&reading, &giving));
+            while began.elapsed() < patience * 4 {
+                assert!(pump.pass(1 << 20, patience, NEVER).unwrap() > 0);
+            }
+            drop((reading, giving));
         });
     }
 
