@@ -276,11 +276,13 @@ mod tests {
     #[test]
     fn a_reader_that_is_slow_is_waited_for() {
         let ((reading, writing), (taking, giving)) = (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
+        widen(&writing);
         widen(&giving);
         let patience = Duration::from_millis(500);
         std::thread::scope(|scope| {
             // It ends when nobody can read it any longer.
-            scope.spawn(|| std::io::Write::write_all(&mut std::fs::File::from(writing), &[0; 2 << 20]).unwrap_err());
+            scope
+                .spawn(|| std::io::Write::write_all(&mut std::fs::File::from(writing), &vec![0; 4 << 20]).unwrap_err());
             scope.spawn(|| {
                 let (mut from, mut piece) = (std::fs::File::from(taking), [0; 4 << 10]);
                 while std::io::Read::read(&mut from, &mut piece).unwrap() > 0 {
@@ -289,7 +291,7 @@ mod tests {
             });
             // Half of the pipe takes it 2.5 s.
             let (began, mut pump) = (Instant::now(), Pump::new(&reading, &giving));
-            while began.elapsed() < patience * 4 {
+            while began.elapsed() < patience * 2 {
                 assert!(pump.pass(1 << 20, patience, NEVER).unwrap() > 0);
             }
             drop((reading, giving));

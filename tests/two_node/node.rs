@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{Read, Write},
     os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -93,7 +94,8 @@ impl Node {
     pub fn forget(&self) {
         let engine = Arc::downgrade(&self.engine.lock().unwrap().take().expect("the node is down"));
         let deadline = Instant::now() + Duration::from_secs(20);
-        while engine.upgrade().is_some() {
+        // The thread that had it last may still be closing its catalog, which removes the log of that.
+        while engine.upgrade().is_some() || self.files().iter().any(|file| file.to_string_lossy().ends_with("-wal")) {
             assert!(Instant::now() < deadline, "a thread goes on");
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -102,10 +104,12 @@ impl Node {
     /// The daemon begins without a catalog.
     pub fn lose_catalog(&self) {
         self.forget();
-        for file in std::fs::read_dir(self.folder.path()).unwrap() {
-            std::fs::remove_file(file.unwrap().path()).unwrap();
-        }
+        self.files().into_iter().for_each(|file| std::fs::remove_file(file).unwrap());
         self.start();
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path()).collect()
     }
 
     /// What the catalog is now; the daemon must be down.
@@ -118,9 +122,7 @@ impl Node {
     /// The daemon begins with this catalog.
     pub fn restore_catalog(&self, copy: &tempfile::TempDir) {
         self.forget();
-        for file in std::fs::read_dir(self.folder.path()).unwrap() {
-            std::fs::remove_file(file.unwrap().path()).unwrap();
-        }
+        self.files().into_iter().for_each(|file| std::fs::remove_file(file).unwrap());
         copy_files(copy, &self.folder);
         self.start();
     }
