@@ -11,7 +11,6 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd::{read, write},
 };
-
 use rustix::io::ioctl_fionread;
 
 use super::{Error, Kind, Result};
