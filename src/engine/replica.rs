@@ -16,7 +16,7 @@ use super::{
 use crate::{
     catalog::{self, RowState, relationship::RelationshipRow, snapshot::SnapshotRow},
     error::{Error, Result},
-    os::{Kind, SnapshotFacts, process::Process, stream::Receiving},
+    os::{Kind, SnapshotFacts, link::widen, process::Process, stream::Receiving},
     types::{
         Name, PoolId, RelationshipId, SnapshotId, SystemId,
         ids::Mark,
@@ -104,6 +104,8 @@ impl Engine {
         }
         let input = ends.input.as_fd().try_clone_to_owned();
         let input = input.map_err(|error| late(crate::os::Error::io("receiving", &error).into()))?;
+        // sshd makes a small one: it and ZFS would wait for each other all the time.
+        widen(&input);
         let process = self.zfs.receive(&receiving, input).map_err(|error| late(error.into()))?;
         self.deliveries().insert(row.id.clone(), Arc::clone(&process));
         let received = process.wait();

@@ -14,6 +14,10 @@ fn a_cut_link_is_taken_up_where_it_was() {
     pair.a.wait_sent(&session, 8 << 20);
     let message = pair.a.session(&session)["message"].as_str().unwrap().to_owned();
     assert!(message.contains(" %, ") && message.contains("B/s, ") && message.ends_with(" left"), "{message}");
+    // What comes has room to wait for ZFS; 1032 is F_GETPIPE_SZ (`fcntl.h`).
+    let size = "import fcntl, sys; print(fcntl.fcntl(open(sys.argv[1]), 1032))";
+    let size = pair.b.shell(&format!("python3 -c '{size}' /proc/$(pgrep -o -f '[z]fs receive')/fd/0"));
+    assert_eq!(size, "1048576", "bytes of the pipe that zfs receive reads");
     pair.b.shell(
         "nft 'add table inet weather; add chain inet weather input { type filter hook input priority -10; }; \
          add rule inet weather input iifname \"eth1\" tcp dport 22 drop'",
