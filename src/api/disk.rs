@@ -33,7 +33,8 @@ pub(super) struct Disk {
     uuid: String,
     /// Vendor, as the disk says.
     vendor: String,
-    /// `unused`, `vsnap_pool`, `partitioned`, or the type of what is on it, as blkid calls it.
+    /// `unused`, `vsnap_pool`, `partitioned`, the type of what is on it, as blkid calls it, or what else keeps it: `system`,
+    /// `mounted`, `swap`, `read-only`, or the kind of device that is made of it (`mpath`, `crypt`, ...).
     used_as: String,
 }
 

@@ -50,7 +50,7 @@ impl From<network::Network> for Network {
     }
 }
 
-/// All interfaces but the loopback.
+/// All interfaces but the loopback and those without a MAC address, such as tunnels, which stay open.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct NetworkList {
     networks: Vec<Network>,

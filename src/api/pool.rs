@@ -225,12 +225,12 @@ pub(super) struct PoolProperties {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct PoolActionRequest {
     action: PoolVerb,
-    /// `uuid` values of disks. `expand`: all unused disks when it is left out or empty. `addlog`, `addcache`,
-    /// `addspare`, `removespare`: needed, here or as `disk`. Else not looked at.
+    /// `uuid` values of disks. `expand`: all unused disks when it is left out or empty, and there is no `disk`. `addlog`,
+    /// `addcache`, `addspare`, `removespare`: needed, here or as `disk`. Else not looked at.
     #[serde(default)]
     disk_list: Vec<String>,
-    /// `uuid` of a disk. `online`, `offline`: needed. `addlog`, `addcache`, `addspare`, `removespare`: the same as a
-    /// `disk_list` of one.
+    /// `uuid` of a disk. `online`, `offline`: needed. `expand`, `addlog`, `addcache`, `addspare`, `removespare`: the same
+    /// as a `disk_list` of one.
     disk: Option<String>,
     /// `replace`: `uuid` of the disk to take out.
     old_disk: Option<String>,
@@ -265,24 +265,27 @@ impl TryFrom<PoolActionRequest> for PoolAction {
             Some(text) => DiskUuid::new(member, text).map_err(|error| Failure::from(Error::from(error))),
             None => Err(Failure::invalid(format!("{member}: is missing; give the uuid of a disk"))),
         };
-        let some = |disk: Option<String>, disk_list: Vec<String>| {
+        let given = |disk: Option<String>, disk_list: Vec<String>| {
             let mut disks = uuids("disk_list", disk_list)?;
             if disk.is_some() {
                 disks.push(one("disk", disk)?);
             }
-            if disks.is_empty() {
-                return Err(Failure::invalid("disk_list: is missing; give the uuid of at least one disk"));
+            Ok::<_, Failure>(disks)
+        };
+        let some = |member: &str, disk: Option<String>, disk_list: Vec<String>| match given(disk, disk_list)? {
+            disks if disks.is_empty() => {
+                Err(Failure::invalid(format!("{member}: is missing; give the uuid of at least one disk")))
             }
-            Ok(disks)
+            disks => Ok(disks),
         };
         Ok(match action {
-            PoolVerb::Expand => PoolAction::Expand(uuids("disk_list", disk_list)?),
-            PoolVerb::AddLog => PoolAction::AddLog(some(disk, disk_list)?),
+            PoolVerb::Expand => PoolAction::Expand(given(disk, disk_list)?),
+            PoolVerb::AddLog => PoolAction::AddLog(some("disk_list", disk, disk_list)?),
             PoolVerb::RemoveLog => PoolAction::RemoveLog,
-            PoolVerb::AddCache => PoolAction::AddCache(some(disk, disk_list)?),
+            PoolVerb::AddCache => PoolAction::AddCache(some("disk", disk, disk_list)?),
             PoolVerb::RemoveCache => PoolAction::RemoveCache,
-            PoolVerb::AddSpare => PoolAction::AddSpare(some(disk, disk_list)?),
-            PoolVerb::RemoveSpare => PoolAction::RemoveSpare(some(disk, disk_list)?),
+            PoolVerb::AddSpare => PoolAction::AddSpare(some("disk_list", disk, disk_list)?),
+            PoolVerb::RemoveSpare => PoolAction::RemoveSpare(some("disk_list", disk, disk_list)?),
             PoolVerb::Scrub => PoolAction::Scrub,
             PoolVerb::ScrubStop => PoolAction::ScrubStop,
             PoolVerb::Replace => PoolAction::Replace(one("old_disk", old_disk)?, one("new_disk", new_disk)?),

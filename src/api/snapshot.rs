@@ -286,7 +286,8 @@ pub(super) async fn act(
 
 /// Delete snapshot
 ///
-/// Refused when it has clones, which the message names, or is held or locked.
+/// Refused when it has clones, which the message names, is held or locked, or is the newest one of a replica, which the next
+/// session needs.
 #[utoipa::path(delete, path = "/api/snapshot/{id}", operation_id = "deleteSnapshot", tag = "snapshot",
     params(("id" = Decimal, Path, description = "Id of the snapshot")),
     responses((status = 200, description = "Done", body = Empty)))]

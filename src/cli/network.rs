@@ -15,17 +15,17 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   vsnap network show                                 all interfaces and the services that each offers
   vsnap --json network show                          the same for scripts
-  vsnap network update eth1 --services nfs,iscsi     nothing but NFS and iSCSI through eth1
+  vsnap network update eth1 --services nfs,iscsi     of its services only NFS and iSCSI through eth1
   vsnap network update 005056b45302 --services all   everything again
 
-An interface is named by its id or its name. At least one interface always keeps mgmt, which is the API; SSH is reachable \
-where mgmt or repl is. While something is shared by NFS or SMB, a change of nfs or smb restarts its server: NFS clients wait \
-and go on, SMB clients connect again.";
+An interface is named by its id or its name. Those without a MAC address, such as tunnels, are not listed and stay open. \
+At least one interface always keeps mgmt, which is the API; SSH is reachable where mgmt or repl is. While something is \
+shared by NFS or SMB, a change of nfs or smb restarts its server: NFS clients wait and go on, SMB clients connect again.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Show all interfaces but the loopback
+    /// Show all interfaces but the loopback and those without a MAC address
     Show,
     /// Set which services are reachable through an interface
     Update {

@@ -24,7 +24,8 @@ Examples:
   vsnap pool delete demo1 --noprompt
 
 POOL is an id or a name; --id and --name say which of the two is meant. Where there is only one \
-pool, commands other than delete need neither. Disks are named as `vsnap disk --help` tells.";
+pool, commands other than delete need neither. A second pool needs an appliance that was set up with \
+`vsnap system init --multipool`. Disks are named as `vsnap disk --help` tells.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

@@ -184,7 +184,8 @@ async fn pool_changes() {
     assert_eq!((&changed["name"], &changed["compression"]), (&json!("new"), &json!(false)));
     let needs = [
         (r#"{"action": "addlog"}"#, "disk_list"),
-        (r#"{"action": "addcache", "disk_list": []}"#, "disk_list"),
+        (r#"{"action": "addcache", "disk_list": []}"#, "disk"),
+        (r#"{"action": "expand", "disk": "a/b"}"#, "disk"),
         (r#"{"action": "addspare"}"#, "disk_list"),
         (r#"{"action": "removespare"}"#, "disk_list"),
         (r#"{"action": "addcache", "disk": "a/b"}"#, "disk"),

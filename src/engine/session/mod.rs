@@ -174,8 +174,10 @@ impl Engine {
             Ok(catalog::session::insert(transaction, relationship, snapshot, remote_name, self.now())?)
         })?;
         tracing::info!(session.id = id.0, relationship.id = %relationship, snapshot.id = snapshot.0, "session queued");
+        // As it is before it begins: the caller learns of the rest by asking.
+        let queued = self.session(id)?;
         self.dispatch_sessions();
-        self.session(id)
+        Ok(queued)
     }
 
     /// Puts those to work that are next, as many as may be. What can't be read now is tried when the next one ends.
@@ -223,13 +225,16 @@ impl Engine {
     /// Ends a session that is not over. What was received is kept, so that the next one can go on there, unless it is to
     /// be discarded.
     pub fn cancel_session(self: &Arc<Self>, _caller: &Caller, id: SessionId, discard: bool) -> Result<Session> {
+        let over = |status: SessionStatus| Error::State(format!("session {id} is over: it is {}", status.word()));
         let row = self.session_row(id)?;
         if row.session.status.is_over() {
-            return Err(Error::State(format!("session {id} is over: it is {}", row.session.status.word())));
+            return Err(over(row.session.status));
         }
         self.stop_session(id, "Canceled", discard)?;
         self.dispatch_sessions();
-        self.session(id)
+        let ended = self.session(id)?;
+        // It may have come to its end before it heard of this.
+        if ended.status == SessionStatus::Completed { Err(over(ended.status)) } else { Ok(ended) }
     }
 
     fn stop_session(&self, id: SessionId, reason: &str, discard: bool) -> Result<()> {
