@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,6 +30,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long opening a link may take, with all that SSH does.
 const OPENING: Duration = Duration::from_secs(30);
+
+/// How long SSH gets to end by itself after its link has.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Links to one partner that stay open at most when nobody needs them.
 const IDLE: usize = 4;
@@ -116,14 +122,31 @@ impl Conversation {
         }
         match error.kind {
             Kind::TimedOut => Trouble::Unreachable(format!("no answer from {}", self.address)),
+            // Too long a text: SSH has nothing to say about that.
+            Kind::Denied => Trouble::Unreachable(format!("{}: {}", self.address, error.detail)),
             _ => self.ended(),
         }
+    }
+
+    /// The end of SSH. A partner can close its side of the link and leave SSH running; then it is ended here.
+    fn last_words(&self) -> os::Result<()> {
+        let (ended, is_ended) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                if is_ended.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
+                    self.link.process.kill();
+                }
+            });
+            let end = self.link.process.wait();
+            drop(ended);
+            end
+        })
     }
 
     /// What SSH said when the link ended.
     fn ended(&self) -> Trouble {
         let address = &self.address;
-        match self.link.process.wait() {
+        match self.last_words() {
             Err(error) if error.kind == Kind::Denied && !error.detail.contains("Permission denied") => {
                 Trouble::Unreachable(format!(
                     "the SSH server at {address} has another host key than the one that was agreed on, so it may be \
@@ -291,4 +314,39 @@ fn addresses(management: &Address, offered: &[IpAddr], own: &[IpAddr]) -> Vec<Ad
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::os::process::Process;
+
+    /// Goes on until it is killed.
+    struct Endless(Mutex<mpsc::Receiver<()>>, Mutex<mpsc::Sender<()>>);
+
+    impl Process for Endless {
+        fn wait(&self) -> os::Result<()> {
+            self.0.lock().unwrap().recv().unwrap();
+            Ok(())
+        }
+
+        fn kill(&self) {
+            let _ = self.1.lock().unwrap().send(());
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_closed_while_ssh_goes_on_has_an_end() {
+        let ((input, their_output), (_their_input, output)) =
+            (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
+        let (sender, receiver) = mpsc::channel();
+        let process = Arc::new(Endless(Mutex::new(receiver), Mutex::new(sender)));
+        let address = Address::from(IpAddr::from([192, 0, 2, 1]));
+        let conversation = Conversation { link: Link { input, output, process }, address };
+        drop(their_output);
+        let trouble = conversation.answer(Some(Duration::from_secs(60)), UNSTOPPABLE).unwrap_err();
+        assert!(matches!(&trouble, Trouble::Unreachable(why) if why.contains("closed the link")), "{trouble:?}");
+    }
 }

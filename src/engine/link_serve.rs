@@ -193,7 +193,7 @@ pub(super) fn kind(error: &Error) -> FailureKind {
     match error {
         Error::NotFound { .. } => FailureKind::NotFound,
         Error::Exists(_) => FailureKind::Exists,
-        Error::Busy(_) => FailureKind::Busy,
+        Error::Busy(_) | Error::System(os::Error { kind: Kind::TimedOut, .. }) => FailureKind::Busy,
         Error::NoSpace(_) | Error::System(os::Error { kind: Kind::NoSpace, .. }) => FailureKind::NoSpace,
         Error::State(_) | Error::NotInitialized { .. } | Error::Contradiction(_) | Error::Forbidden(_) => {
             FailureKind::State

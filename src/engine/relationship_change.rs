@@ -222,13 +222,22 @@ impl Engine {
     fn abandon_creation(&self, row: &RelationshipRow, preserve: bool) -> Result<()> {
         let keys = vec![Key::Within(row.pool), Key::Volume(row.volume)];
         let _guard = self.locks.acquire(keys, "the end of the relationship")?;
-        self.tell_end(row, preserve, true)?;
+        let mut creations = Vec::new();
         for begun in self.catalog.read(catalog::operation::unfinished)? {
-            if matches!(read(&begun)?, Operation::CreateRelationship { relationship, .. } if relationship == row.id) {
-                self.end(begun.id, Some("given up by force"), |transaction| {
-                    catalog::relationship::delete(transaction, &row.id)
-                })?;
+            match read(&begun)? {
+                Operation::CreateRelationship { relationship, reuse, .. } if relationship == row.id => {
+                    creations.push((begun.id, reuse));
+                }
+                _ => {}
             }
+        }
+        // What was there before the relationship stays, whatever was asked for.
+        let reuse = creations.iter().any(|(_, reuse)| *reuse);
+        self.tell_end(row, preserve || reuse, true)?;
+        for (operation, _) in creations {
+            self.end(operation, Some("given up by force"), |transaction| {
+                catalog::relationship::delete(transaction, &row.id)
+            })?;
         }
         self.drop_bookmarks(&self.volume_row(row.volume)?, Some(&row.id))
     }
@@ -250,7 +259,7 @@ impl Engine {
             self.drop_bookmarks(&volume, Some(relationship))?;
             return self.finish(id, |transaction| catalog::relationship::delete(transaction, relationship));
         }
-        self.drop_deliveries(&row)?;
+        self.drop_deliveries(&row, preserve)?;
         if preserve {
             self.zfs.set_replica(&dataset_name(&volume)?, false)?;
             return self.finish(id, |transaction| catalog::relationship::delete(transaction, relationship));

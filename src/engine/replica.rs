@@ -81,7 +81,7 @@ impl Engine {
         let keys = vec![Key::Within(row.pool), Key::Volume(row.volume)];
         let _guard = self.locks.acquire(keys, "a replication session")?;
         self.require_readable(row.pool)?;
-        self.drop_deliveries(&row)
+        self.drop_deliveries(&row, true)
     }
 
     /// [`crate::types::link::Question::Receive`], with the stream. An error says whether the link can go on: whether
@@ -152,7 +152,7 @@ impl Engine {
             None => {
                 if !delivery.resume {
                     // Of those there is no stream left.
-                    self.drop_deliveries(row)?;
+                    self.drop_deliveries(row, true)?;
                 }
                 self.insert_delivery(row, delivery)?
             }
@@ -296,12 +296,16 @@ impl Engine {
         }
     }
 
-    /// Forgets what was on its way and did not arrive.
-    pub(super) fn drop_deliveries(&self, row: &RelationshipRow) -> Result<()> {
+    /// Forgets what was on its way and did not arrive. `keep`: whether there is to be a replica afterwards.
+    pub(super) fn drop_deliveries(&self, row: &RelationshipRow, keep: bool) -> Result<()> {
         let dataset = dataset_name(&self.volume_row(row.volume)?)?;
         if self.zfs.dataset(&dataset)?.is_some() {
             self.settle_deliveries(row)?;
             self.zfs.discard_receive(&dataset)?;
+        }
+        if keep {
+            // An encrypted one goes with what is discarded of its first stream.
+            self.require_dataset(row)?;
         }
         self.catalog.write(|transaction| -> Result<()> {
             for (guid, snapshot) in catalog::relationship::deliveries(transaction, &row.id)? {

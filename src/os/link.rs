@@ -7,9 +7,9 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, SpliceFFlags, fcntl, splice},
+    fcntl::{FcntlArg, SpliceFFlags, fcntl, splice, tee},
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    unistd::{read, write},
+    unistd::{pipe, read, write},
 };
 use rustix::io::ioctl_fionread;
 
@@ -110,6 +110,29 @@ fn fill(
         }
     }
     Ok(filled)
+}
+
+/// The first `count` bytes of what comes through a pipe, which stay in it (`tee(2)`); fewer when it ends before.
+/// `TimedOut` when they do not come within `limit`.
+pub fn peek(from: impl AsFd, count: usize, limit: Duration) -> Result<Vec<u8>> {
+    let action = "looking at a stream";
+    let failure = |error: Errno| Error::io(action, &error.into());
+    let deadline = Instant::now() + limit;
+    loop {
+        wait(from.as_fd(), PollFlags::POLLIN, action, Some(deadline), &|| false)?;
+        // Asked before looking: what an end was written before is there then.
+        let mut end = [PollFd::new(from.as_fd(), PollFlags::empty())];
+        let has_ended = poll(&mut end, PollTimeout::ZERO).map_err(failure)? > 0;
+        let (reading, writing) = pipe().map_err(failure)?;
+        let there = tee(from.as_fd(), &writing, count, SpliceFFlags::SPLICE_F_NONBLOCK).map_err(failure)?;
+        if there >= count || has_ended {
+            let mut bytes = vec![0; there];
+            let came = if there > 0 { read(&reading, &mut bytes).map_err(failure)? } else { 0 };
+            bytes.truncate(came);
+            return Ok(bytes);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Makes a pipe as large as it may be, so that fewer calls move more. One that stays small is only slower.
@@ -220,6 +243,31 @@ mod tests {
         write(&writing, &[0, 0, 0, 9, 1]).unwrap();
         drop(writing);
         assert_eq!(read_text(&reading, 10, SOON, NEVER).unwrap_err().kind, Kind::Other);
+    }
+
+    #[test]
+    fn the_beginning_of_a_stream_is_seen_and_stays() {
+        let (reading, writing) = nix::unistd::pipe().unwrap();
+        let limit = Duration::from_secs(5);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for piece in [&b"beg"[..], b"inn", b"ing and more"] {
+                    std::thread::sleep(Duration::from_millis(20));
+                    write(&writing, piece).unwrap();
+                }
+            });
+            assert_eq!(peek(&reading, 9, limit).unwrap(), b"beginning");
+        });
+        assert_eq!(peek(&reading, 9, limit).unwrap(), b"beginning");
+        assert_eq!(peek(&reading, 99, Duration::from_millis(50)).unwrap_err().kind, Kind::TimedOut);
+        drop(writing);
+        assert_eq!(peek(&reading, 99, limit).unwrap(), b"beginning and more");
+        let mut all = String::new();
+        std::io::Read::read_to_string(&mut std::fs::File::from(reading), &mut all).unwrap();
+        assert_eq!(all, "beginning and more");
+        let (reading, writing) = nix::unistd::pipe().unwrap();
+        drop(writing);
+        assert_eq!(peek(&reading, 9, limit).unwrap(), b"");
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub enum Sending {
     Rest {
         /// The receive token.
         token: String,
+        /// As it is on disk, encrypted, also when the token does not ask for it.
+        raw: bool,
     },
 }
 
@@ -107,7 +109,8 @@ pub trait Streams: Send + Sync {
     fn stream_size(&self, sending: &Sending) -> Result<u64>;
     /// Begins to send.
     fn send(&self, sending: &Sending) -> Result<Stream>;
-    /// Begins to receive what comes from `input`. When that ends too early what came is kept, and a token with it.
+    /// Begins to receive what comes from `input`. When that ends too early what came is kept, and a token with it. `Denied`
+    /// when it is more than the stream of one snapshot: properties may come with such a one, and other datasets.
     fn receive(&self, receiving: &Receiving, input: OwnedFd) -> Result<Arc<dyn Process>>;
     /// Waits until all that was written in a pool is on disk, so that it counts in [`super::Datasets::written_since`].
     fn sync(&self, dataset: &DatasetName) -> Result<()>;

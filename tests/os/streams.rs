@@ -1,9 +1,13 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+};
 
 use vsnap::{
     os::{
         Kind,
-        stream::{Base, BookmarkFacts, Sending},
+        stream::{Base, BookmarkFacts, Receiving, Sending},
     },
     types::{SnapshotId, names::SnapshotName},
 };
@@ -72,6 +76,30 @@ fn the_size_of_a_stream_is_known_before_it_is_sent() {
         fails(zfs.stream_size(&whole(&name.snapshot(SnapshotId(3)))), Kind::Missing);
         fails(zfs.stream_size(&since(Base::Bookmark(name.bookmark(SnapshotId(3))))), Kind::Missing);
         fails(zfs.stream_size(&since(Base::Snapshot(name.snapshot(SnapshotId(3))))), Kind::Missing);
+    });
+}
+
+#[test]
+fn a_stream_that_has_properties_in_it_is_refused() {
+    System::with_small_pool(|system| {
+        let (zfs, source, replica) = (&system.zfs, system.make_filesystem(1), system.make_filesystem(2));
+        let snapshot = take(system, &source, 1);
+        zfs.set_replica(&replica, true).unwrap();
+        // The fake has no such streams.
+        let flags: &[&str] = if system.is_real() { &["-p", "-R", "-L"] } else { &[] };
+        for flag in flags {
+            let mut sending =
+                Command::new("zfs").args(["send", flag, snapshot.as_str()]).stdout(Stdio::piped()).spawn().unwrap();
+            let input = OwnedFd::from(sending.stdout.take().unwrap());
+            let receiving = Receiving { snapshot: replica.snapshot(SnapshotId(1)), new: None, whole: true };
+            let received = zfs.receive(&receiving, input).and_then(|process| process.wait());
+            sending.wait().unwrap();
+            match *flag {
+                "-L" => received.unwrap(),
+                _ => fails(received, Kind::Denied),
+            }
+            assert_eq!(zfs.snapshots(&replica).unwrap().len(), usize::from(*flag == "-L"), "{flag}");
+        }
     });
 }
 

@@ -349,3 +349,84 @@ fn a_replica_that_was_destroyed_by_hand_in_the_middle_can_be_given_up() {
         assert_eq!(pair.b.stored(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
     }
 }
+
+#[test]
+fn what_was_received_is_kept_when_the_pool_there_is_full_or_slow_to_answer() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    interrupt(&pair, &relationship);
+    let (pool, replica) = (format!("vpool{}", pair.pool_b), pair.b.dataset(pair.replica(&relationship)));
+    let partial = || pair.b.os.world().dataset(&replica).unwrap().partial.clone();
+    let before = partial();
+    pair.b.os.world().full(&pool, true).unwrap();
+    let message = pair.a.fail(&relationship);
+    assert!(message.contains("pool is full"), "{message}");
+    assert_eq!(partial(), before);
+    pair.b.os.world().full(&pool, false).unwrap();
+    pair.b.os.refuse("receive_token", Kind::TimedOut);
+    let session = pair.a.start_session(&relationship);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!pair.a.engine().session(session).unwrap().status.is_over());
+    pair.b.os.allow_all();
+    let session = pair.a.wait(session);
+    assert_eq!(session.status, SessionStatus::Completed, "{session:?}");
+    assert_eq!(pair.b.engine().snapshots(&Selection::default()).unwrap().1, 2, "the first one was gone on with");
+}
+
+#[test]
+fn one_resume_that_fails_is_not_held_against_the_next() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    interrupt(&pair, &relationship);
+    pair.b.os.refuse_once("receive", Kind::Other);
+    *pair.weather.cut_after.lock().unwrap() = Some(200_000);
+    let before = pair.b.os.count("discard_receive");
+    pair.a.sync(&relationship);
+    assert_eq!(*pair.weather.cut_after.lock().unwrap(), None, "it was cut");
+    // When it was asked for, and when the stream that it made way for began.
+    assert_eq!(pair.b.os.count("discard_receive"), before + 2, "what that one left was gone on with");
+}
+
+#[test]
+fn giving_up_a_relationship_leaves_the_volume_that_it_was_to_reuse() {
+    let found = (0..60).any(|step| {
+        let pair = Pair::new();
+        let volume = pair.a.make_filesystem("data", pair.pool_a);
+        let reused = pair.b.make_filesystem("data", pair.pool_b);
+        pair.a.os.stop_from(step);
+        let reuse = RelationshipRequest { reuse: true, ..pair.a.request(&pair.b) };
+        let create = || pair.a.engine().create_relationship(&caller(), volume, reuse);
+        let stopped = catch_unwind(AssertUnwindSafe(create)).is_err();
+        pair.a.os.stop_at(None);
+        let is_begun = pair.a.stored("SELECT count(*) FROM operation WHERE state = 'running'") == 1;
+        if !stopped || !is_begun || pair.b.stored("SELECT count(*) FROM relationship WHERE state = 'ready'") == 0 {
+            return false;
+        }
+        *pair.weather.down.lock().unwrap() = true;
+        pair.a.forget();
+        pair.a.start();
+        *pair.weather.down.lock().unwrap() = false;
+        let id = pair.a.stored_text("SELECT id FROM relationship").parse().unwrap();
+        pair.a.engine().delete_relationship(&caller(), &id, false, true).unwrap();
+        for node in [&pair.a, &pair.b] {
+            assert_eq!(node.stored("SELECT count(*) FROM relationship"), 0, "step {step}");
+        }
+        let dataset = pair.b.dataset(reused);
+        assert!(pair.b.os.world().dataset(&dataset).unwrap().mounted, "step {step}");
+        true
+    });
+    assert!(found, "at no step the partner knew of it alone");
+}
+
+#[test]
+fn a_session_whose_end_can_not_be_written_down_waits_for_upkeep() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    pair.a.change_catalog("CREATE TRIGGER full BEFORE UPDATE ON session BEGIN SELECT raise(ABORT, 'disk full'); END");
+    let session = pair.a.start_session(&relationship);
+    std::thread::sleep(Duration::from_millis(300));
+    pair.a.change_catalog("DROP TRIGGER full");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(pair.a.engine().session(session).unwrap().status, SessionStatus::Pending, "it does not try all the time");
+    pair.a.stop();
+    pair.a.start();
+    let session = pair.a.wait(session);
+    assert_eq!(session.status, SessionStatus::Completed, "{session:?}");
+}

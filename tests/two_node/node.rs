@@ -213,6 +213,11 @@ impl Node {
         catalog.query_row(query, [], |row| row.get(0)).unwrap()
     }
 
+    pub fn change_catalog(&self, statement: &str) {
+        let catalog = rusqlite::Connection::open(self.folder.path().join("catalog.sqlite")).unwrap();
+        catalog.execute_batch(statement).unwrap();
+    }
+
     pub fn stored(&self, query: &str) -> i64 {
         let catalog = rusqlite::Connection::open(self.folder.path().join("catalog.sqlite")).unwrap();
         catalog.query_row(query, [], |row| row.get(0)).unwrap()

@@ -5,6 +5,7 @@ use std::{
 
 use vsnap::{
     error::Error,
+    os::Kind,
     types::{
         Name, RelationshipId, SnapshotId,
         network::Services,
@@ -185,6 +186,23 @@ fn an_interrupted_stream_is_finished_before_the_next_snapshot() {
     pair.a.sync(&relationship);
     assert_eq!(pair.b.engine().snapshots(&Selection::default()).unwrap().1, 2, "both arrived");
     assert!(matches!(pair.a.engine().cancel_session(&caller(), first, false), Err(Error::State(_))), "it is over");
+}
+
+#[test]
+fn what_the_first_of_two_streams_brought_is_known_when_the_second_fails() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    *pair.weather.cut_after.lock().unwrap() = Some(200_000);
+    let first = pair.a.start_session(&relationship);
+    while pair.weather.cut_after.lock().unwrap().is_some() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let first = pair.a.engine().cancel_session(&caller(), first, false).unwrap();
+    pair.a.write(volume, b"two");
+    // A stream is asked for and received: the second one is not.
+    pair.b.os.refuse_later("receive", 2, Kind::Other);
+    pair.a.fail(&relationship);
+    assert_eq!(pair.b.engine().snapshots(&Selection::default()).unwrap().1, 1, "the first one arrived");
+    assert_eq!(pair.a.stored("SELECT base FROM relationship"), first.local_snapshot.unwrap().0);
 }
 
 #[test]

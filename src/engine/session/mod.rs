@@ -208,11 +208,13 @@ impl Engine {
             let engine = Arc::clone(self);
             let thread = std::thread::Builder::new().name(format!("session {id}"));
             let spawned = thread.spawn(move || {
-                {
+                let has_ended = {
                     let _at_work = AtWork(&engine, id);
-                    engine.run_session(id, &control);
+                    engine.run_session(id, &control)
+                };
+                if has_ended {
+                    engine.dispatch_sessions();
                 }
-                engine.dispatch_sessions();
             });
             if let Err(error) = spawned {
                 running.remove(&id);

@@ -70,8 +70,9 @@ struct Arrived {
 }
 
 impl Engine {
-    /// Brings a session to its end, unless the appliance stops before that.
-    pub(super) fn run_session(&self, id: SessionId, control: &Control) {
+    /// Brings a session to its end, unless the appliance stops before that. False when its end can't be written down: then
+    /// it is still open, and would begin anew at once.
+    pub(super) fn run_session(&self, id: SessionId, control: &Control) -> bool {
         let outcome = self.try_session(id, control);
         let written = match outcome {
             Ok(Some(arrived)) => self.complete_session(id, control, arrived),
@@ -82,9 +83,10 @@ impl Engine {
                 self.fail_session(id, &reason)
             }
         };
-        if let Err(error) = written {
-            tracing::error!(session.id = id.0, %error, "the end of a session can't be written down; it is tried again at the next start");
+        if let Err(error) = &written {
+            tracing::error!(session.id = id.0, %error, "the end of a session can't be written down; upkeep tries it again");
         }
+        written.is_ok()
     }
 
     /// `None` when the appliance stops; an error is the message of a session that failed.
@@ -113,13 +115,15 @@ impl Engine {
             if sent >= GETS_ON {
                 (since, pause) = (Instant::now(), FIRST);
             }
+            // What was of no use has been replaced.
+            resumable |= !resumed && sent > 0;
             let why = match trouble {
                 Trouble::Stopped => return self.stopped(&row, control),
                 Trouble::Unreachable(why)
                 | Trouble::Refused(FailureKind::Busy | FailureKind::Broken, why)
                 | Trouble::Local(Error::Busy(why)) => why,
-                // The name that was asked for is taken there: nothing is wrong with what was received.
-                Trouble::Refused(FailureKind::Exists, why) => return Err(why),
+                // The name that was asked for is taken there, or there is no room: nothing is wrong with what was received.
+                Trouble::Refused(FailureKind::Exists | FailureKind::NoSpace, why) => return Err(why),
                 // What was kept of an interrupted stream is of no use: once more without it.
                 Trouble::Refused(_, why) if resumed && resumable => {
                     tracing::warn!(session.id = id.0, why, "an interrupted stream can't go on; it begins anew");
@@ -257,13 +261,17 @@ impl Engine {
             let question = Question::Discard { relationship: relationship.clone() };
             conversation.ask(&question, &stop).map_err(fresh)?;
         }
-        let mut arrived = Err(fresh(senseless(&source.partner).into()));
+        let mut arrived: Option<Arrived> = None;
         for step in steps {
             let resumed = matches!(step, Step::Resume { .. });
+            if let Some(arrived) = &arrived {
+                // The newest of the replica now, which needs its bookmark until the next step has arrived as well.
+                self.note_replica(relationship, arrived.base, None).map_err(|error| fresh(error.into()))?;
+            }
             let sent = self.send_step(row, control, source, conversation, step, token.as_deref());
-            arrived = Ok(sent.map_err(|trouble| (trouble, resumed))?);
+            arrived = Some(sent.map_err(|trouble| (trouble, resumed))?);
         }
-        arrived
+        arrived.ok_or_else(|| fresh(senseless(&source.partner).into()))
     }
 
     /// `wanted`: guid of the snapshot that is to be sent.
@@ -332,7 +340,7 @@ impl Engine {
         let target = number(to)?;
         let snapshot = source.dataset.snapshot(target);
         let sending = match (step, token) {
-            (Step::Resume { .. }, Some(token)) => Sending::Rest { token: token.to_owned() },
+            (Step::Resume { .. }, Some(token)) => Sending::Rest { token: token.to_owned(), raw: source.raw },
             (Step::Incremental { from }, _) => {
                 let number = number(from.guid)?;
                 let base = match from.is_bookmark {

@@ -16,7 +16,7 @@ mod world;
 mod zfs;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
@@ -46,6 +46,8 @@ pub struct FakeOs {
     world: Mutex<World>,
     /// With how often each is still allowed.
     refusals: Mutex<HashMap<&'static str, (Error, usize)>>,
+    /// Of these, those that are refused only once.
+    once: Mutex<HashSet<&'static str>>,
     effects: Mutex<HashMap<&'static str, usize>>,
     steps: AtomicUsize,
     stop_at: AtomicUsize,
@@ -85,6 +87,7 @@ impl FakeOs {
         Arc::new_cyclic(|this| FakeOs {
             world: Mutex::new(world),
             refusals: Mutex::new(refusals),
+            once: Mutex::default(),
             effects: Mutex::default(),
             steps: AtomicUsize::new(0),
             stop_at: AtomicUsize::new(usize::MAX),
@@ -121,6 +124,12 @@ impl FakeOs {
     pub fn refuse_later(&self, effect: &'static str, times: usize, kind: Kind) {
         let error = Error::new(kind, effect, "refused by the test");
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner).insert(effect, (error, times));
+    }
+
+    /// As [`FakeOs::refuse`], once.
+    pub fn refuse_once(&self, effect: &'static str, kind: Kind) {
+        self.refuse(effect, kind);
+        self.once.lock().unwrap_or_else(PoisonError::into_inner).insert(effect);
     }
 
     /// Nothing is refused any longer.
@@ -175,8 +184,15 @@ impl FakeOs {
     }
 
     fn check_refusal(&self, name: &'static str) -> Result<()> {
-        match self.refusals.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
-            Some((error, 0)) => Err(error.clone()),
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        match refusals.get_mut(name) {
+            Some((error, 0)) => {
+                let error = error.clone();
+                if self.once.lock().unwrap_or_else(PoisonError::into_inner).remove(name) {
+                    refusals.remove(name);
+                }
+                Err(error)
+            }
             Some((_, times)) => {
                 *times -= 1;
                 Ok(())

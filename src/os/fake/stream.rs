@@ -102,7 +102,7 @@ fn required_token(text: &str) -> Result<(Cargo, Partial)> {
 fn load(world: &World, sending: &Sending) -> Result<(Cargo, u64)> {
     let (snapshot, base) = match sending {
         Sending::Snapshot { snapshot, base, .. } => (snapshot, base),
-        Sending::Rest { token } => {
+        Sending::Rest { token, .. } => {
             let (found, partial) = required_token(token)?;
             let there = world.snapshot(&found.name).is_ok_and(|snapshot| snapshot.guid == found.guid);
             return if there { Ok((found, partial.bytes)) } else { Err(missing(&found.name)) };
@@ -360,7 +360,7 @@ impl Streams for FakeOs {
         let (loaded, begin) = load(&self.world(), sending)?;
         let end = loaded.bytes;
         let number = match sending {
-            Sending::Rest { token } => required_token(token)?.1.cargo,
+            Sending::Rest { token, .. } => required_token(token)?.1.cargo,
             Sending::Snapshot { .. } => {
                 let mut all = cargo();
                 let number = all.keys().next_back().map_or(1, |last| last + 1);

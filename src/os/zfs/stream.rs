@@ -1,13 +1,14 @@
 //! Streams, by `zfs send` and `zfs receive`: libzfs_core has no resumable receive that leaves an interrupted one to be
 //! seen. What can be asked and done without a process is in `bookmark`.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, process::Stdio, sync::Arc};
+use std::{collections::BTreeMap, os::fd::OwnedFd, process::Stdio, sync::Arc, time::Duration};
 
 use super::{OpenZfs, messages, program::Record, property};
 use crate::{
     os::{
         Datasets, Error, Kind, Result,
         command::Limit,
+        link::peek,
         process::{Process, Stream},
         stream::{BookmarkFacts, REPLICA, Receiving, Sending, Streams, TokenFacts},
     },
@@ -16,6 +17,16 @@ use crate::{
         names::{BookmarkName, DatasetName, SnapshotName},
     },
 };
+
+/// What is looked at of a stream: the first fields of `dmu_replay_record_t` (`sys/zfs_ioctl.h`), with type and length of the
+/// payload before magic number and version.
+const BEGINNING: usize = 24;
+/// `zfs send` was started before the partner asked whether it may, so they are on their way.
+const FIRST_BYTES: Duration = Duration::from_secs(30);
+/// `DMU_BACKUP_MAGIC`
+const MAGIC: u64 = 0x2_F5BA_CBAC;
+/// `DMU_SUBSTREAM`, in the two lowest bits of the version: one snapshot and nothing else.
+const SINGLE: u64 = 1;
 
 /// What stands for no encryption: inherited from nowhere, or off (`zio_encrypt` of `sys/zio.h`).
 const NO_CIPHER: [&str; 2] = ["0", "2"];
@@ -92,6 +103,7 @@ impl Streams for OpenZfs {
             // All that makes a replica, from the first moment on.
             flags.extend(["-oreadonly=on".to_owned(), "-ocanmount=noauto".to_owned(), format!("-o{REPLICA}=yes")]);
         }
+        require_single(&peek(&input, BEGINNING, FIRST_BYTES)?)?;
         let command = self.zfs(["receive", "-s", "-u"]).args(flags).arg(receiving.snapshot.as_str());
         Ok(Arc::new(command.start(Stdio::from(input), Stdio::null(), messages::zfs)?))
     }
@@ -162,8 +174,12 @@ fn mark_flags(mark: &Mark, notes: &BTreeMap<String, String>) -> Vec<String> {
 /// Flags of `zfs send`, with what is to be sent.
 fn flags(sending: &Sending) -> Result<Vec<String>> {
     match sending {
-        // The token knows the flags that the stream began with.
-        Sending::Rest { token } if is_token(token) => Ok(vec!["-t".to_owned(), token.clone()]),
+        // The token knows the flags that the stream began with. But it comes from the partner: what is encrypted must leave
+        // so whatever it says.
+        Sending::Rest { token, raw } if is_token(token) => {
+            let flags = raw.then(|| "-w".to_owned()).into_iter();
+            Ok(flags.chain(["-t".to_owned(), token.clone()]).collect())
+        }
         Sending::Rest { .. } => {
             Err(Error::new(Kind::Other, "zfs send -t", "the token has characters that no token has"))
         }
@@ -176,6 +192,24 @@ fn flags(sending: &Sending) -> Result<Vec<String>> {
             flags.push(snapshot.as_str().to_owned());
             Ok(flags)
         }
+    }
+}
+
+/// Fails when a stream has more than one snapshot in it. Those of `zfs send -p` and `-R` have properties, which would be set
+/// on the replica: one that comes from a partner must not say where it is mounted. What has no whole beginning fails by
+/// itself.
+fn require_single(beginning: &[u8]) -> Result<()> {
+    let field = |at: usize| Some(u64::from_ne_bytes(beginning.get(at..at + 8)?.try_into().ok()?));
+    let (Some(magic), Some(version)) = (field(8), field(16)) else { return Ok(()) };
+    let version = match magic {
+        MAGIC => version,
+        // Of a machine with the other order of bytes.
+        magic if magic.swap_bytes() == MAGIC => version.swap_bytes(),
+        _ => return Err(Error::new(Kind::Denied, "zfs receive", "what came is no stream of ZFS")),
+    };
+    match version & 3 {
+        SINGLE => Ok(()),
+        _ => Err(Error::new(Kind::Denied, "zfs receive", "the stream has properties or more than one snapshot in it")),
     }
 }
 
@@ -207,6 +241,26 @@ mod tests {
         assert!(is_token("1-11b6a3f1d6-100-789c636064000310a500c4ec50360710e72765a5269730301c"));
         for bad in ["", "-R", "x", "1 2", "1;2", "1\n2"] {
             assert!(!is_token(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_encrypted_is_sent_so_whatever_a_token_says() {
+        let rest = |raw| flags(&Sending::Rest { token: "1-2-3-4".to_owned(), raw }).unwrap();
+        assert_eq!(rest(false), ["-t", "1-2-3-4"]);
+        assert_eq!(rest(true), ["-w", "-t", "1-2-3-4"]);
+    }
+
+    #[test]
+    fn a_stream_of_more_than_a_snapshot_is_refused() {
+        let beginning = |magic: [u8; 8], version: [u8; 8]| [[0; 8], magic, version].concat();
+        let little = |kind: u64| beginning(MAGIC.to_le_bytes(), (kind | 0x24 << 2).to_le_bytes());
+        let big = |kind: u64| beginning(MAGIC.to_be_bytes(), (kind | 0x24 << 2).to_be_bytes());
+        for fine in [little(1), big(1), little(1)[..23].to_vec(), Vec::new()] {
+            require_single(&fine).unwrap();
+        }
+        for bad in [little(2), big(2), little(0), little(3), vec![0; BEGINNING], vec![7; BEGINNING]] {
+            assert_eq!(require_single(&bad).unwrap_err().kind, Kind::Denied, "{bad:?}");
         }
     }
 
