@@ -100,7 +100,7 @@ impl Conversation {
     fn ask_within(&self, question: &Question, limit: Duration, stop: Stop<'_>) -> Result<Answer, Trouble> {
         let message = Message { version: VERSION, body: question };
         let text = serde_json::to_vec(&message).map_err(|error| Error::Contradiction(error.to_string()))?;
-        write_text(&self.link.output, &text, stop).map_err(|error| self.broken(&error, stop))?;
+        write_text(&self.link.output, &text, limit, stop).map_err(|error| self.broken(&error, stop))?;
         self.answer(Some(limit), stop)
     }
 

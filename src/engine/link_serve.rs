@@ -69,7 +69,7 @@ impl Engine {
         let stop = || self.stopping.load(Ordering::Relaxed);
         let message = Message { version: VERSION, body: answer };
         match serde_json::to_vec(&message) {
-            Ok(text) => write_text(ends.output, &text, &stop).is_ok(),
+            Ok(text) => write_text(ends.output, &text, SILENCE, &stop).is_ok(),
             Err(error) => {
                 tracing::error!(%error, "an answer to a partner can't be written");
                 false

@@ -50,15 +50,16 @@ fn wait(fd: BorrowedFd<'_>, what: PollFlags, action: &str, deadline: Option<Inst
     }
 }
 
-/// Writes a text.
-pub fn write_text(to: impl AsFd, text: &[u8], stop: Stop<'_>) -> Result<()> {
+/// Writes a text. `TimedOut` when it is not taken within `limit`.
+pub fn write_text(to: impl AsFd, text: &[u8], limit: Duration, stop: Stop<'_>) -> Result<()> {
     let action = "writing to the link";
+    let deadline = Some(Instant::now() + limit);
     let long = || Error::new(Kind::Other, action, "the text is too long");
     let length = u32::try_from(text.len()).map_err(|_| long())?;
     let all = [&length.to_be_bytes()[..], text].concat();
     let mut rest = &all[..];
     while !rest.is_empty() {
-        wait(to.as_fd(), PollFlags::POLLOUT, action, None, stop)?;
+        wait(to.as_fd(), PollFlags::POLLOUT, action, deadline, stop)?;
         // No more than what a pipe takes at once when it is ready.
         let piece = &rest[..rest.len().min(nix::libc::PIPE_BUF)];
         match write(to.as_fd(), piece) {
@@ -214,7 +215,8 @@ mod tests {
     use super::*;
 
     const NEVER: Stop<'static> = &|| false;
-    const SOON: Option<Duration> = Some(Duration::from_secs(5));
+    const LIMIT: Duration = Duration::from_secs(5);
+    const SOON: Option<Duration> = Some(LIMIT);
 
     #[test]
     fn texts_come_as_they_went() {
@@ -222,8 +224,8 @@ mod tests {
         let long = vec![7; 100_000];
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                write_text(&writing, b"{}", NEVER).unwrap();
-                write_text(&writing, &long, NEVER).unwrap();
+                write_text(&writing, b"{}", LIMIT, NEVER).unwrap();
+                write_text(&writing, &long, LIMIT, NEVER).unwrap();
                 drop(writing);
             });
             assert_eq!(read_text(&reading, 10, SOON, NEVER).unwrap().unwrap(), b"{}");
@@ -235,11 +237,15 @@ mod tests {
     #[test]
     fn what_is_too_long_or_too_short_or_late_is_an_error() {
         let (reading, writing) = nix::unistd::pipe().unwrap();
-        write_text(&writing, &[0; 11], NEVER).unwrap();
+        write_text(&writing, &[0; 11], LIMIT, NEVER).unwrap();
         assert_eq!(read_text(&reading, 10, SOON, NEVER).unwrap_err().kind, Kind::Denied);
         let (reading, writing) = nix::unistd::pipe().unwrap();
         assert_eq!(read_text(&reading, 10, Some(Duration::ZERO), NEVER).unwrap_err().kind, Kind::TimedOut);
         assert!(read_text(&reading, 10, SOON, &|| true).is_err());
+        // More than the pipe holds.
+        let error = write_text(&writing, &[0; 1 << 20], Duration::from_millis(200), NEVER).unwrap_err();
+        assert_eq!(error.kind, Kind::TimedOut);
+        let (reading, writing) = nix::unistd::pipe().unwrap();
         write(&writing, &[0, 0, 0, 9, 1]).unwrap();
         drop(writing);
         assert_eq!(read_text(&reading, 10, SOON, NEVER).unwrap_err().kind, Kind::Other);

@@ -27,7 +27,7 @@ impl Link {
     }
 
     fn say(&self, text: &[u8]) -> Option<Value> {
-        write_text(&self.to, text, NEVER).unwrap();
+        write_text(&self.to, text, Duration::from_secs(5), NEVER).unwrap();
         let answer = read_text(&self.from, 1 << 20, Some(Duration::from_secs(10)), NEVER).unwrap()?;
         Some(serde_json::from_slice(&answer).unwrap())
     }

@@ -17,7 +17,7 @@ use vsnap::{
     },
 };
 
-use crate::node::{Pair, caller, partner_request};
+use crate::node::{Node, Pair, caller, connect, partner_request};
 
 #[test]
 fn data_arrives_under_the_same_guid_and_then_only_what_changed() {
@@ -251,6 +251,26 @@ fn many_relationships_share_the_workers_and_none_is_forgotten() {
     pair.a.sync(&relationships[0].1);
     let all = pair.a.engine().sessions(&Selection::default()).unwrap().1;
     assert_eq!(all, 26, "25 that were over, and the one since");
+}
+
+#[test]
+fn a_partner_that_is_away_keeps_no_others_waiting() {
+    let (pair, _, relationship) = Pair::with_relationship();
+    let third = Node::new(3);
+    connect(&[&pair.a, &pair.b, &third]);
+    third.make_pool("pool", 1..=2);
+    pair.a.engine().create_partner(&caller(), partner_request(&third.address)).unwrap();
+    let other = pair.a.make_filesystem("other", pair.pool_a);
+    let to_third = pair.a.replicate(other, &third);
+    let update = PreferencesUpdate { parallel_sessions: Some(1), ..PreferencesUpdate::default() };
+    pair.a.engine().set_replication_preferences(&caller(), &update).unwrap();
+    pair.b.stop();
+    let away = pair.a.start_session(&relationship);
+    pair.a.sync(&to_third);
+    assert!(!pair.a.engine().session(away).unwrap().status.is_over());
+    pair.b.start();
+    let away = pair.a.wait(away);
+    assert_eq!(away.status, SessionStatus::Completed, "{away:?}");
 }
 
 /// A session for a snapshot that shall be called so on the replica.

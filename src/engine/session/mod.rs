@@ -38,6 +38,9 @@ use crate::{
 /// How long a session gets to end when it is told to.
 const ENDING: Duration = Duration::from_secs(30);
 
+/// Sessions that are at work at most, with those that wait for their next attempt.
+const MOST: usize = 128;
+
 /// A session at work.
 pub(super) struct Control {
     relationship: RelationshipId,
@@ -46,6 +49,18 @@ pub(super) struct Control {
     /// Why it was told to stop.
     reason: Mutex<String>,
     progress: Progress,
+    place: Mutex<Place>,
+}
+
+/// What a session does with one of the places of which there are as many as sessions may be at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It has one.
+    Taken,
+    /// It needs none until its next attempt, so that a partner that is away keeps no others waiting.
+    Left,
+    /// It needs one again, before those that have not begun.
+    Wanted,
 }
 
 /// Sessions at work.
@@ -60,6 +75,16 @@ impl Sessions {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a place when one of `most` is free.
+    fn take_place(&self, control: &Control, most: u64) -> bool {
+        let running = self.running();
+        let is_free = places(&running, &[Place::Taken]) < most;
+        if is_free {
+            control.set_place(Place::Taken);
+        }
+        is_free
+    }
+
     /// Waits until none of those that `which` says is at work, at most `limit`; tells whether it came to that.
     fn wait(&self, limit: Duration, which: impl Fn(SessionId, &Control) -> bool) -> bool {
         let deadline = Instant::now() + limit;
@@ -72,6 +97,11 @@ impl Sessions {
     }
 }
 
+/// How many of those at work do one of these with their place.
+fn places(running: &HashMap<SessionId, Arc<Control>>, which: &[Place]) -> u64 {
+    running.values().filter(|control| which.contains(&control.place())).count() as u64
+}
+
 impl Control {
     fn new(relationship: RelationshipId) -> Self {
         Control {
@@ -80,7 +110,16 @@ impl Control {
             discard: AtomicBool::new(false),
             reason: Mutex::default(),
             progress: Progress::default(),
+            place: Mutex::new(Place::Taken),
         }
+    }
+
+    fn place(&self) -> Place {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_place(&self, place: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
     fn tell_to_stop(&self, reason: &str, discard: bool) {
@@ -197,7 +236,8 @@ impl Engine {
             .read(|view| -> Result<_> { Ok((catalog::session::open(view)?, catalog::partner::preferences(view)?)) })?;
         for row in open {
             let Session { id, relationship, .. } = row.session;
-            if running.len() as u64 >= preferences.parallel_sessions {
+            let taken = places(&running, &[Place::Taken, Place::Wanted]);
+            if taken >= preferences.parallel_sessions || running.len() >= MOST {
                 break;
             }
             if running.contains_key(&id) || running.values().any(|control| control.relationship == relationship) {

@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use super::{
-    Control,
+    Control, Place,
     base::bookmark_number,
     plan::{Conflict, Facts, Interrupted, Plan, Point, Step, plan},
     progress,
@@ -46,6 +46,8 @@ const PIECE: usize = 1 << 20;
 const GETS_ON: u64 = 1 << 20;
 /// How long the partner gets to say why it takes no more.
 const LAST_WORDS: Duration = Duration::from_secs(20);
+/// How often one that needs a place looks for one.
+const PLACES: Duration = Duration::from_millis(200);
 /// How often limits are read again.
 const LIMITS: Duration = Duration::from_secs(1);
 
@@ -72,7 +74,7 @@ struct Arrived {
 impl Engine {
     /// Brings a session to its end, unless the appliance stops before that. False when its end can't be written down: then
     /// it is still open, and would begin anew at once.
-    pub(super) fn run_session(&self, id: SessionId, control: &Control) -> bool {
+    pub(super) fn run_session(self: &Arc<Self>, id: SessionId, control: &Control) -> bool {
         let outcome = self.try_session(id, control);
         let written = match outcome {
             Ok(Some(arrived)) => self.complete_session(id, control, arrived),
@@ -90,7 +92,7 @@ impl Engine {
     }
 
     /// `None` when the appliance stops; an error is the message of a session that failed.
-    fn try_session(&self, id: SessionId, control: &Control) -> Result<Option<Arrived>, String> {
+    fn try_session(self: &Arc<Self>, id: SessionId, control: &Control) -> Result<Option<Arrived>, String> {
         let words = |error: Error| error.to_string();
         self.update_session(id, |session| {
             session.status = SessionStatus::Active;
@@ -138,11 +140,30 @@ impl Engine {
             }
             tracing::info!(session.id = id.0, why, "a session is interrupted");
             control.progress.say(Some(format!("interrupted, trying again: {why}")));
-            if !self.pause(control, pause) {
+            let Some(queued) = self.wait_for_next(control, pause).map_err(words)? else {
                 return self.stopped(&row, control);
-            }
+            };
+            since += queued;
             pause = (pause * 2).min(LONGEST);
         }
+    }
+
+    /// Between two attempts: others may have the place meanwhile. Tells how long it took until there was one again, or that
+    /// the session is to stop.
+    fn wait_for_next(self: &Arc<Self>, control: &Control, pause: Duration) -> Result<Option<Duration>> {
+        control.set_place(Place::Left);
+        self.dispatch_sessions();
+        let goes_on = self.pause(control, pause);
+        control.set_place(Place::Wanted);
+        let began = Instant::now();
+        while goes_on && !self.is_stopped(control) {
+            let most = self.catalog.read(catalog::partner::preferences)?.parallel_sessions;
+            if self.sessions.take_place(control, most) {
+                return Ok(Some(began.elapsed()));
+            }
+            std::thread::sleep(PLACES);
+        }
+        Ok(None)
     }
 
     /// False when it is to stop meanwhile.
