@@ -151,6 +151,10 @@ impl Engine {
         self.require_unlocked(&format!("snapshot {id}"), std::slice::from_ref(&row))?;
         self.require_not_held(&row)?;
         self.require_no_base(&row)?;
+        // Also here, so that one that expired and can't go is no entry in the journal each time.
+        if let Some(facts) = self.find_own_snapshot(&row)? {
+            require_unneeded(&row.zfs_name()?, &facts)?;
+        }
         self.perform(caller, |transaction| {
             catalog::snapshot::set_state(transaction, id, RowState::Deleting)?;
             Ok(Operation::DeleteSnapshot { snapshot: id })
@@ -186,13 +190,7 @@ impl Engine {
     }
 
     fn destroy_snapshot(&self, name: &SnapshotName, facts: &SnapshotFacts) -> Result<()> {
-        let strangers: Vec<&str> = facts.holds.iter().map(String::as_str).filter(|tag| *tag != LOCK_TAG).collect();
-        if !strangers.is_empty() {
-            return Err(Error::Busy(format!("{name} is held in ZFS under the tags {}", strangers.join(", "))));
-        }
-        if !facts.clones.is_empty() {
-            return Err(Error::Busy(format!("{name} has clones in ZFS: {}", facts.clones.join(", "))));
-        }
+        require_unneeded(name, facts)?;
         if is_lock_held(facts) {
             // The lock was found to be over; what is left of it is the hold.
             self.zfs.release(name, LOCK_TAG)?;
@@ -244,6 +242,18 @@ impl Engine {
         self.require_readable(row.pool)?;
         Ok((guard, row))
     }
+}
+
+/// Fails when somebody holds a snapshot in ZFS, or has made a clone of it there.
+fn require_unneeded(name: &SnapshotName, facts: &SnapshotFacts) -> Result<()> {
+    let strangers: Vec<&str> = facts.holds.iter().map(String::as_str).filter(|tag| *tag != LOCK_TAG).collect();
+    if !strangers.is_empty() {
+        return Err(Error::Busy(format!("{name} is held in ZFS under the tags {}", strangers.join(", "))));
+    }
+    if !facts.clones.is_empty() {
+        return Err(Error::Busy(format!("{name} has clones in ZFS: {}", facts.clones.join(", "))));
+    }
+    Ok(())
 }
 
 fn is_lock_held(facts: &SnapshotFacts) -> bool {

@@ -210,3 +210,25 @@ fn a_full_pool_takes_nothing_new_and_lets_go() {
     appliance.engine().delete_volume(&caller(), VolumeId(1), false).unwrap();
     appliance.check("after deletions in a full pool");
 }
+
+#[test]
+fn what_expired_and_is_held_by_others_fills_no_journal() {
+    let appliance = with_snapshots();
+    appliance.snap_for("expiring", &[1], appliance.retention(false));
+    appliance.fake.advance(10_000);
+    let held = |holds: bool| {
+        let mut world = appliance.fake.world();
+        let snapshot = world.dataset_mut("vpool1/fs1").unwrap().snapshots.last_mut().unwrap();
+        snapshot.holds = holds.then(|| "zrepl_step".to_owned()).into_iter().collect();
+    };
+    let (snapshots, operations) = ("SELECT count(*) FROM snapshot", "SELECT count(*) FROM operation");
+    held(true);
+    let before = [snapshots, operations].map(|query| appliance.stored(query));
+    for _ in 0..3 {
+        appliance.engine().upkeep().unwrap();
+    }
+    assert_eq!([snapshots, operations].map(|query| appliance.stored(query)), before);
+    held(false);
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(appliance.stored(snapshots), before[0] - 1);
+}
