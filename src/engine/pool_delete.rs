@@ -99,6 +99,13 @@ impl Engine {
             None => {}
             Some(_) => {
                 let status = self.imported(&row)?;
+                if paths.is_empty() {
+                    // Its disks came after the request, when the daemon was killed perhaps; what they hold was to stay.
+                    return Err(Error::State(format!(
+                        "pool {pool} is here again and was only to be forgotten; delete it once more if it is to be \
+                         destroyed"
+                    )));
+                }
                 self.require_destroyable(&row, &status)?;
                 self.apply_exports_of_pool(pool)?;
                 self.zfs.destroy_pool(&name)?;

@@ -10,8 +10,9 @@ use vsnap::{
 };
 
 use crate::{
+    TOO_MANY,
     appliance::{Appliance, caller},
-    keep_quiet, stop_scenario,
+    is_stopped, keep_quiet, stop_scenario,
     volume_scenarios::update_filesystem,
     volumes::name,
 };
@@ -86,4 +87,34 @@ fn a_pool_that_is_forgotten_while_it_is_awaited_is_not_looked_for_any_more() {
     appliance.engine().upkeep().unwrap();
     appliance.check_nothing("forgotten");
     assert!(!is_imported(&appliance));
+}
+
+#[test]
+fn a_pool_that_was_only_to_be_forgotten_is_not_destroyed_when_it_is_back() {
+    keep_quiet();
+    for step in 0..TOO_MANY {
+        let mut appliance = Appliance::new();
+        appliance.make_volumes();
+        appliance.kill();
+        appliance.fake.world().reboot();
+        appliance.plug(false);
+        appliance.start();
+        appliance.fake.stop_at(Some(step));
+        let stopped = is_stopped(|| appliance.engine().delete_pool(&caller(), PoolId(1), true).unwrap());
+        appliance.fake.stop_at(None);
+        appliance.kill();
+        if !stopped {
+            assert!(step >= 4, "there were only {step} steps to stop at");
+            return;
+        }
+        appliance.plug(true);
+        appliance.start();
+        assert!(appliance.fake.world().pools.contains_key("vpool1"), "destroyed after a stop at step {step}");
+        let when = format!("back after a stop at step {step}");
+        match appliance.stored("SELECT count(*) FROM pool") {
+            0 => appliance.check_nothing(&when),
+            _ => appliance.check(&when),
+        }
+    }
+    panic!("the deletion did not come to its end");
 }
