@@ -162,7 +162,7 @@ pub(super) fn require_guid(row: &PoolRow, imported: Option<u64>) -> Result<()> {
     }
 }
 
-fn not_imported(row: &PoolRow) -> Error {
+pub(super) fn not_imported(row: &PoolRow) -> Error {
     Error::State(format!(
         "pool {} is not imported: its disks are not here; bring them back, and if it is not there two minutes later, \
          restart vsnapd",

@@ -4,7 +4,7 @@ use super::{
     Caller, Engine,
     locks::Key,
     operation::Operation,
-    pool::{disk_groups, path_or_name, zpool_name},
+    pool::{disk_groups, own_status, path_or_name, zpool_name},
     pool_create::{is_uneven, plan_groups, plan_vdev, uuid_in_path},
 };
 use crate::{
@@ -60,7 +60,8 @@ impl Engine {
         before: &(Name, PoolOptions),
         cause: &Error,
     ) -> Result<()> {
-        if let Err(error) = self.set_zfs_properties(pool, before) {
+        let own = self.pool_row(pool).and_then(|row| self.changeable(&row));
+        if let Err(error) = own.and_then(|_| self.set_zfs_properties(pool, before)) {
             // Reads show what is in force in ZFS, so nothing false is said.
             tracing::warn!(pool.id = pool.0, %error, "the former properties could not be set again");
         }
@@ -183,7 +184,9 @@ impl Engine {
     pub(super) fn undo_add_disks(&self, id: i64, pool: PoolId, paths: &[String], cause: &Error) -> Result<()> {
         let row = self.pool_row(pool)?;
         let name = zpool_name(pool);
-        if let Some(status) = self.zfs.pool(&name)? {
+        let live = self.zfs.pool(&name)?;
+        // All of our disks are outside of a pool of others that has its name.
+        if let Some(status) = own_status(&row, live.iter()) {
             let outside = paths.iter().filter(|path| !status.has_disk(path));
             self.release_disks(outside, &LabelOwner { name, guid: row.guid });
         }

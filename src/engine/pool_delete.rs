@@ -117,8 +117,10 @@ impl Engine {
 
     /// The pool is still there, so it is shown again.
     pub(super) fn undo_delete_pool(&self, id: i64, pool: PoolId, cause: &Error) -> Result<()> {
-        // ZFS unmounts before it finds that it can't go on. A pool that is not here needs no mount.
-        if let Err(error) = self.zfs.mount_pool(&zpool_name(pool)) {
+        // ZFS unmounts before it finds that it can't go on. A pool that is not here needs no mount, and one of others that
+        // has its name gets none from us.
+        let own = self.pool_row(pool).and_then(|row| self.changeable(&row));
+        if let Err(error) = own.and_then(|_| Ok(self.zfs.mount_pool(&zpool_name(pool))?)) {
             tracing::warn!(pool.id = pool.0, %error, "a pool that was not deleted could not be mounted again");
         }
         self.end(id, Some(&cause.to_string()), |transaction| {

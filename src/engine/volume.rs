@@ -7,7 +7,10 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{Engine, pool::zpool_name};
+use super::{
+    Engine,
+    pool::{not_imported, require_guid, zpool_name},
+};
 use crate::{
     catalog::{self, RowState, pool::PoolRow, volume::VolumeRow},
     error::{Error, Result},
@@ -100,24 +103,28 @@ impl Engine {
     }
 
     /// Whether the properties of what is in a pool can be read: those of a suspended one would make us wait for its
-    /// disks. Starts no process.
+    /// disks, and what is in a pool of others that has its name says nothing about ours. Starts no process.
     pub(super) fn is_readable(&self, pool: PoolId) -> Result<bool> {
-        let state = self.zfs.pool_state(&zpool_name(pool))?;
+        let Some(row) = self.catalog.read(|view| catalog::pool::find(view, pool))? else { return Ok(false) };
+        let name = zpool_name(pool);
+        if self.zfs.pool_guid(&name)? != row.guid {
+            return Ok(false);
+        }
+        let state = self.zfs.pool_state(&name)?;
         Ok(matches!(state.as_deref(), Some("ONLINE" | "DEGRADED")))
     }
 
     /// Fails unless what is in a pool can be changed. Starts no process.
     pub(super) fn require_readable(&self, pool: PoolId) -> Result<()> {
-        match self.zfs.pool_state(&zpool_name(pool))?.as_deref() {
+        let (row, name) = (self.pool_row(pool)?, zpool_name(pool));
+        require_guid(&row, self.zfs.pool_guid(&name)?)?;
+        match self.zfs.pool_state(&name)?.as_deref() {
             Some("ONLINE" | "DEGRADED") => self.require_nothing_waits(pool),
             Some(state) => Err(Error::State(format!(
                 "pool {pool} is {state}; see its disks with `vsnap pool status {pool}`, bring back what is missing, then \
                  `vsnap pool clear {pool}`"
             ))),
-            None => Err(Error::State(format!(
-                "pool {pool} is not imported: its disks are not here; bring them back, and if it is not there two \
-                 minutes later, restart vsnapd"
-            ))),
+            None => Err(not_imported(&row)),
         }
     }
 

@@ -5,12 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Transaction};
 
 use super::{
-    Caller, Engine,
-    locks::Key,
-    operation::Operation,
-    pool::{require_guid, zpool_name},
-    snapshot::require_ready,
-    volume::dataset_name,
+    Caller, Engine, locks::Key, operation::Operation, pool::zpool_name, snapshot::require_ready, volume::dataset_name,
 };
 use crate::{
     catalog::{
@@ -167,7 +162,6 @@ impl Engine {
         if row.state == RowState::Deleting {
             return Err(Error::State(format!("pool {pool} is being deleted")));
         }
-        require_guid(&row, self.zfs.pool_guid(&zpool_name(pool))?)?;
         self.require_readable(pool)
     }
 

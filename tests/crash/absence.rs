@@ -2,7 +2,7 @@
 
 use vsnap::{
     error::Error,
-    os::Zfs,
+    os::{Zfs, fake::Label},
     types::{
         PoolId, VolumeId,
         volume::{VolumeOptions, VolumeRequest, VolumeSource, VolumeUpdate},
@@ -12,7 +12,7 @@ use vsnap::{
 use crate::{
     TOO_MANY,
     appliance::{Appliance, caller},
-    is_stopped, keep_quiet, stop_scenario,
+    is_stopped, keep_quiet, scenarios, stop_scenario,
     volume_scenarios::update_filesystem,
     volumes::name,
 };
@@ -117,4 +117,22 @@ fn a_pool_that_was_only_to_be_forgotten_is_not_destroyed_when_it_is_back() {
         }
     }
     panic!("the deletion did not come to its end");
+}
+
+#[test]
+fn disks_of_a_pool_whose_name_another_one_has_keep_their_labels() {
+    fn labels(appliance: &Appliance) -> Vec<Option<Label>> {
+        appliance.fake.world().disks.iter().map(|disk| disk.label.clone()).collect()
+    }
+    keep_quiet();
+    for scenario in [scenarios::expand(), scenarios::add_log(), scenarios::replace()] {
+        for step in 0..TOO_MANY {
+            let Some(mut appliance) = stop_scenario(&scenario, step) else { break };
+            appliance.fake.world().reboot();
+            appliance.take_name();
+            let before = labels(&appliance);
+            appliance.start();
+            assert_eq!(labels(&appliance), before, "{} stopped at step {step}", scenario.name);
+        }
+    }
 }

@@ -4,14 +4,18 @@ use vsnap::{
     error::Error,
     os::{Kind, Streams, fake::FakeOs},
     types::{
-        PoolId, SnapshotId, VolumeId,
+        PoolId, SnapshotId, SystemId, VolumeId,
+        ids::Mark,
         snapshot::{Retention, SnapshotRequest},
         volume::{VolumeAction, VolumeSource, VolumeType},
     },
 };
 
 use crate::{
+    TOO_MANY,
     appliance::{Appliance, caller},
+    keep_quiet, scenarios, stop_scenario,
+    volume_scenarios::update_filesystem,
     volumes::name,
 };
 
@@ -231,4 +235,86 @@ fn what_expired_and_is_held_by_others_fills_no_journal() {
     held(false);
     appliance.engine().upkeep().unwrap();
     assert_eq!(appliance.stored(snapshots), before[0] - 1);
+}
+
+impl Appliance {
+    /// Our pool is away, and one of another appliance is imported under its name, on disks of its own, with datasets of
+    /// the same names.
+    pub fn take_name(&self) {
+        let mut world = self.fake.world();
+        let mut ours = world.pools.remove("vpool1").unwrap();
+        ours.imported = false;
+        let mut theirs = ours.clone();
+        theirs.imported = true;
+        theirs.status.guid = world.new_guid();
+        let status = &mut theirs.status;
+        for vdevs in [&mut status.data, &mut status.logs, &mut status.caches, &mut status.spares] {
+            vdevs.clear();
+        }
+        theirs.facts.mark = Some(Mark::pool(&SystemId::random(), PoolId(1)));
+        theirs.facts.mounted = false;
+        for dataset in theirs.datasets.values_mut() {
+            dataset.mark = Some(Mark::volume(&SystemId::random(), VolumeId(1)));
+            dataset.snapshots.clear();
+        }
+        world.pools.insert("ours".to_owned(), ours);
+        world.pools.insert("vpool1".to_owned(), theirs);
+    }
+
+    /// The pool of the other appliance is away again.
+    pub fn give_name_back(&self) {
+        let mut world = self.fake.world();
+        let ours = world.pools.remove("ours").unwrap();
+        world.pools.insert("vpool1".to_owned(), ours);
+    }
+}
+
+#[test]
+fn what_was_interrupted_waits_while_another_pool_has_the_name() {
+    keep_quiet();
+    let mut appliance = stop_scenario(&update_filesystem(), 3).unwrap();
+    appliance.fake.world().reboot();
+    appliance.take_name();
+    appliance.start();
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(appliance.stored("SELECT count(*) FROM operation WHERE state = 'running'"), 1);
+    let error = appliance.engine().delete_volume(&caller(), VolumeId(1), false).unwrap_err();
+    assert!(matches!(&error, Error::Contradiction(message) if message.contains("is not pool 1")), "{error:?}");
+    appliance.give_name_back();
+    appliance.engine().upkeep().unwrap();
+    appliance.check("when the name is free again");
+}
+
+#[test]
+fn nothing_expires_while_another_pool_has_the_name() {
+    let mut appliance = Appliance::new();
+    appliance.make_volumes();
+    appliance.snap_for("a", &[1], appliance.retention(false));
+    appliance.take_name();
+    appliance.fake.advance(10_000);
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(appliance.stored("SELECT count(*) FROM snapshot"), 1);
+    appliance.give_name_back();
+    appliance.kill();
+    appliance.start();
+    appliance.check("when the name is free again");
+    appliance.engine().upkeep().unwrap();
+    appliance.check("when it has expired");
+    assert_eq!(appliance.stored("SELECT count(*) FROM snapshot"), 0);
+}
+
+#[test]
+fn a_pool_that_has_the_name_of_ours_is_not_touched() {
+    keep_quiet();
+    for scenario in [scenarios::update(), scenarios::delete_that_is_refused()] {
+        for step in 0..TOO_MANY {
+            let Some(mut appliance) = stop_scenario(&scenario, step) else { break };
+            appliance.fake.world().reboot();
+            appliance.take_name();
+            let before = appliance.fake.world().pools["vpool1"].facts.clone();
+            appliance.start();
+            let after = appliance.fake.world().pools["vpool1"].facts.clone();
+            assert_eq!(after, before, "{} stopped at step {step}", scenario.name);
+        }
+    }
 }
