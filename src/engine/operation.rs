@@ -274,13 +274,13 @@ impl Engine {
             Operation::DeletePool { pool, .. } => self.undo_delete_pool(id, *pool, cause),
             Operation::AddDisks { pool, vdevs, .. } => {
                 let paths: Vec<String> = vdevs.iter().flat_map(|vdev| vdev.paths.clone()).collect();
-                self.undo_add_disks(id, *pool, &paths, cause)
+                self.undo_disk_change(id, *pool, &paths, cause)
             }
             Operation::ReplaceDisk { pool, new, .. } => {
-                self.undo_add_disks(id, *pool, std::slice::from_ref(new), cause)
+                self.undo_disk_change(id, *pool, std::slice::from_ref(new), cause)
             }
             Operation::UpdatePool { pool, before, .. } => self.undo_update_pool(id, *pool, before, cause),
-            Operation::RemoveDisks { pool, .. } => self.fail(id, *pool, cause),
+            Operation::RemoveDisks { pool, paths, .. } => self.undo_disk_change(id, *pool, paths, cause),
             Operation::CreateVolume { volume } => self.undo_create_volume(id, *volume, cause),
             Operation::UpdateVolume { volume, before, .. } => self.undo_update_volume(id, *volume, before, cause),
             Operation::DeleteVolume { volume } => self.undo_delete_volume(id, *volume, cause),

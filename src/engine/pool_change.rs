@@ -180,8 +180,8 @@ impl Engine {
         self.finish_with_disks(id, &row)
     }
 
-    /// Disks that did not get into the pool are cleared again.
-    pub(super) fn undo_add_disks(&self, id: i64, pool: PoolId, paths: &[String], cause: &Error) -> Result<()> {
+    /// Those of these disks that did not get into the pool, or have left it, are cleared.
+    pub(super) fn undo_disk_change(&self, id: i64, pool: PoolId, paths: &[String], cause: &Error) -> Result<()> {
         let row = self.pool_row(pool)?;
         let name = zpool_name(pool);
         let live = self.zfs.pool(&name)?;

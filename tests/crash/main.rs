@@ -181,6 +181,7 @@ sweeps! {
     remove_cache
     add_spare
     remove_spare
+    remove_spares_that_fails_halfway
     replace
     delete
     delete_that_is_refused

@@ -1,10 +1,13 @@
 //! Every operation, with what has to be there before it. Work that is made to fail ignores its error: what counts is
 //! the state afterwards.
 
-use vsnap::types::{
-    Name, PoolId,
-    pool::{PoolAction, PoolUpdate},
-    system::InitRequest,
+use vsnap::{
+    os::Kind,
+    types::{
+        Name, PoolId,
+        pool::{PoolAction, PoolUpdate},
+        system::InitRequest,
+    },
 };
 
 use crate::appliance::{Appliance, caller};
@@ -143,6 +146,17 @@ pub fn remove_spare() -> Scenario {
         name: "removespare",
         prepare: with_spares,
         work: |appliance| act(appliance, PoolAction::RemoveSpare(appliance.uuids(6..=6))),
+    }
+}
+
+pub fn remove_spares_that_fails_halfway() -> Scenario {
+    Scenario {
+        name: "removespare that fails halfway",
+        prepare: |appliance| {
+            with_spares(appliance);
+            appliance.fake.refuse_later("remove_vdev", 1, Kind::Busy);
+        },
+        work: |appliance| act(appliance, PoolAction::RemoveSpare(appliance.uuids(5..=6))),
     }
 }
 
