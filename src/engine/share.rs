@@ -285,7 +285,7 @@ impl Engine {
 
     /// Takes away what [`Engine::write_share_notes`] noted.
     pub(super) fn drop_share_notes(&self, volume: VolumeId) -> Result<()> {
-        let (dataset, facts) = self.own_dataset(&self.volume_row(volume)?)?;
+        let Some((dataset, facts)) = self.remaining_dataset(&self.volume_row(volume)?)? else { return Ok(()) };
         let there = NOTES.into_iter().filter(|note| facts.notes.contains_key(*note));
         let dropped_notes: Vec<String> = there.map(str::to_owned).collect();
         if dropped_notes.is_empty() {

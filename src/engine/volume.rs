@@ -140,6 +140,18 @@ impl Engine {
         Ok((name, facts))
     }
 
+    /// The dataset of a volume that something of ours is to be taken off; `None` when there is nothing of ours left, since
+    /// somebody destroyed the dataset by hand or put another one in its place.
+    pub(super) fn remaining_dataset(&self, row: &VolumeRow) -> Result<Option<(DatasetName, DatasetFacts)>> {
+        match self.own_dataset(row) {
+            Err(Error::Contradiction(message)) => {
+                tracing::warn!(volume.id = row.id.0, "nothing is taken off a dataset: {message}");
+                Ok(None)
+            }
+            found => found.map(Some),
+        }
+    }
+
     pub(super) fn require_own_dataset(&self, id: VolumeId, facts: &DatasetFacts) -> Result<()> {
         self.require_mark(id, &facts.name, facts.mark.as_ref())
     }

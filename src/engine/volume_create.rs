@@ -250,7 +250,7 @@ impl Engine {
     pub(super) fn remove_trace(&self, row: &VolumeRow) -> Result<()> {
         if let Some((parent, path)) = &row.parent {
             let Some(parent) = self.catalog.read(|view| catalog::volume::find(view, *parent))? else { return Ok(()) };
-            let (dataset, facts) = self.own_dataset(&parent)?;
+            let Some((dataset, facts)) = self.remaining_dataset(&parent)? else { return Ok(()) };
             if facts.notes.get(&file_serial(row.id)) != row.serial.as_ref() {
                 // None, or those of another lun that had its number.
                 return Ok(());

@@ -14,8 +14,8 @@ use vsnap::{
 use crate::{
     TOO_MANY,
     appliance::{Appliance, caller},
-    keep_quiet, scenarios, stop_scenario,
-    volume_scenarios::update_filesystem,
+    keep_quiet, scenarios, share_scenarios, stop_scenario,
+    volume_scenarios::{self, update_filesystem},
     volumes::name,
 };
 
@@ -315,6 +315,26 @@ fn a_pool_that_has_the_name_of_ours_is_not_touched() {
             appliance.start();
             let after = appliance.fake.world().pools["vpool1"].facts.clone();
             assert_eq!(after, before, "{} stopped at step {step}", scenario.name);
+        }
+    }
+}
+
+#[test]
+fn what_was_begun_on_a_filesystem_that_others_destroyed_comes_to_an_end() {
+    keep_quiet();
+    let scenarios = [
+        share_scenarios::create_nfs_share(),
+        share_scenarios::delete_share(),
+        volume_scenarios::create_file_lun(),
+        volume_scenarios::delete_file_lun(),
+    ];
+    for scenario in scenarios {
+        for step in 0..TOO_MANY {
+            let Some(mut appliance) = stop_scenario(&scenario, step) else { break };
+            appliance.fake.world().pools.get_mut("vpool1").unwrap().datasets.remove("vpool1/fs1");
+            appliance.start();
+            let running = appliance.stored("SELECT count(*) FROM operation WHERE state = 'running'");
+            assert_eq!(running, 0, "{} stopped at step {step}", scenario.name);
         }
     }
 }
