@@ -46,7 +46,6 @@ impl Waiting {
 }
 
 /// Disks of a pool that were here at the last look, and whether an import was tried with them.
-#[derive(Default)]
 struct Seen {
     disks: BTreeSet<String>,
     tried: bool,
@@ -77,9 +76,10 @@ impl Absence {
 
     /// Whether an import should be tried with these disks, all or not: not again with the same ones, and with a part of
     /// them only when no further one came for a whole round, since a pool that is imported too early comes up degraded.
+    /// Never of a pool that only operations wait for: that one was here.
     fn is_worth_trying(&self, pool: PoolId, present: BTreeSet<String>, all: bool) -> bool {
         let mut awaited = self.lock();
-        let seen = awaited.pools.entry(pool).or_default();
+        let Some(seen) = awaited.pools.get_mut(&pool) else { return false };
         let settled = seen.disks == present;
         if !settled {
             *seen = Seen { disks: present, tried: false };

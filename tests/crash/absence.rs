@@ -2,7 +2,7 @@
 
 use vsnap::{
     error::Error,
-    os::{Zfs, fake::Label},
+    os::{Kind, Zfs, fake::Label},
     types::{
         PoolId, VolumeId,
         volume::{VolumeOptions, VolumeRequest, VolumeSource, VolumeUpdate},
@@ -77,6 +77,25 @@ fn a_pool_that_was_exported_by_hand_is_left_alone() {
         appliance.engine().upkeep().unwrap();
     }
     assert!(!is_imported(&appliance));
+}
+
+#[test]
+fn a_pool_that_was_exported_by_hand_is_left_alone_when_an_operation_waits_in_it() {
+    let appliance = Appliance::new();
+    appliance.make_volumes();
+    appliance.fake.refuse("change_dataset", Kind::Unclear);
+    let update = VolumeUpdate { name: Some(name("later")), size: None, options: VolumeOptions::default() };
+    assert!(appliance.engine().update_volume(&caller(), VolumeId(1), update).is_err());
+    appliance.fake.allow_all();
+    appliance.fake.world().pools.get_mut("vpool1").unwrap().imported = false;
+    for _ in 0..3 {
+        appliance.engine().upkeep().unwrap();
+    }
+    assert!(!is_imported(&appliance));
+    assert_eq!(appliance.stored("SELECT count(*) FROM operation WHERE state = 'running'"), 1);
+    appliance.fake.import_pool(guid(&appliance)).unwrap();
+    appliance.engine().upkeep().unwrap();
+    appliance.check("imported again by hand");
 }
 
 #[test]
