@@ -23,6 +23,8 @@ pub struct Absence(Mutex<Awaited>);
 #[derive(Default)]
 struct Awaited {
     pools: BTreeMap<PoolId, Seen>,
+    /// Imported, with something in them that could not be mounted.
+    unmounted: BTreeSet<PoolId>,
     /// By the number of the operation in the journal: the pool that it works in.
     operations: BTreeMap<i64, (PoolId, Waiting)>,
 }
@@ -71,7 +73,7 @@ impl Absence {
         let awaited = self.lock();
         let waiting = awaited.operations.values().filter(|(_, waiting)| *waiting != Waiting::Panicked);
         let waiting = waiting.map(|(pool, _)| *pool);
-        awaited.pools.keys().copied().chain(waiting).collect()
+        awaited.pools.keys().chain(&awaited.unmounted).copied().chain(waiting).collect()
     }
 
     /// Whether an import should be tried with these disks, all or not: not again with the same ones, and with a part of
@@ -133,13 +135,22 @@ impl Engine {
     /// Tells whether the pool is back.
     fn welcome(&self, pool: PoolId) -> Result<bool> {
         let _guard = self.locks.acquire(vec![Key::Pool(pool), Key::Contents(pool)], "the return of the pool")?;
+        let mut is_whole = true;
         // Without a row it was forgotten meanwhile; then what waits for it has nothing left to do.
         if let Some(row) = self.catalog.read(|view| catalog::pool::find(view, pool))? {
             let is_imported = self.zfs.pool_state(&zpool_name(pool))?.is_some();
             if is_imported && !self.is_readable(pool)? || !is_imported && !self.has_new_disks(&row)? {
                 return Ok(false);
             }
-            self.bring_in(&row)?;
+            if let Err(error) = self.bring_in(&row) {
+                // A filesystem that can't be mounted keeps no other one waiting, and is tried again in the next round.
+                // Below a root that is not mounted nothing is done: it would be hidden later.
+                if !self.changeable(&row).is_ok_and(|(_, facts)| facts.mounted) {
+                    return Err(error);
+                }
+                tracing::error!(pool.id = pool.0, %error, "something in a pool could not be mounted");
+                is_whole = false;
+            }
             if !is_imported {
                 tracing::info!(pool.id = pool.0, "the pool is back");
             }
@@ -150,6 +161,11 @@ impl Engine {
         let waiting: BTreeSet<i64> = {
             let mut awaited = self.absence.lock();
             awaited.pools.remove(&pool);
+            if is_whole {
+                awaited.unmounted.remove(&pool);
+            } else {
+                awaited.unmounted.insert(pool);
+            }
             awaited
                 .operations
                 .iter()

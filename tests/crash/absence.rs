@@ -69,6 +69,21 @@ fn a_pool_with_a_part_of_its_disks_is_imported_when_no_more_come() {
 }
 
 #[test]
+fn a_filesystem_that_can_not_be_mounted_keeps_nothing_else_waiting() {
+    let appliance = interrupted();
+    appliance.plug(true);
+    appliance.refuse("mount_filesystems");
+    appliance.engine().upkeep().unwrap();
+    assert!(is_imported(&appliance));
+    assert_eq!(appliance.stored("SELECT count(*) FROM operation WHERE state = 'running'"), 0);
+    assert!(!appliance.fake.world().dataset("vpool1/fs1").unwrap().mounted);
+    appliance.fake.allow_all();
+    appliance.engine().upkeep().unwrap();
+    assert!(appliance.fake.world().dataset("vpool1/fs1").unwrap().mounted, "it is tried again");
+    appliance.check("mounted in the end");
+}
+
+#[test]
 fn a_pool_that_was_exported_by_hand_is_left_alone() {
     let appliance = Appliance::new();
     appliance.make_pool();
