@@ -22,6 +22,7 @@ use crate::{
         SnapshotId, VolumeId,
         names::{DatasetName, SnapshotName},
         snapshot::LOCK_TAG,
+        volume::VolumeType,
     },
 };
 
@@ -146,8 +147,11 @@ impl Engine {
     pub(super) fn run_delete_volume(&self, id: i64, volume: VolumeId) -> Result<()> {
         let row = self.catalog.read(|view| catalog::volume::find(view, volume))?;
         let row = row.ok_or_else(|| Error::not_found("volume", volume))?;
-        // A volume that is going is not wanted there, so this takes it away from hosts.
-        self.apply_exports(Export::Iscsi)?;
+        // A lun that is going is not wanted there, so this takes it away from hosts. They never see a filesystem, and none
+        // goes while its files back luns, so that nothing that hosts hold on to keeps it.
+        if row.volume_type != VolumeType::Filesystem {
+            self.apply_exports(Export::Iscsi)?;
+        }
         self.destroy_volume(id, &row)?;
         self.finish(id, |transaction| catalog::volume::delete(transaction, volume))
     }

@@ -338,3 +338,13 @@ fn what_was_begun_on_a_filesystem_that_others_destroyed_comes_to_an_end() {
         }
     }
 }
+
+#[test]
+fn a_filesystem_goes_also_when_the_iscsi_target_is_stuck() {
+    let appliance = with_snapshots();
+    appliance.refuse("apply_iscsi");
+    assert!(appliance.engine().delete_volume(&caller(), VolumeId(2), false).is_err(), "a lun may still be seen");
+    appliance.engine().delete_volume(&caller(), VolumeId(1), false).unwrap();
+    appliance.fake.allow_all();
+    appliance.check("without the filesystem");
+}
