@@ -402,8 +402,9 @@ pub(super) async fn act(
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PoolDeletion {
-    /// Delete it even though it has replication relationships, which end, or datasets that this appliance did not make,
-    /// which are destroyed. A pool whose disks are absent is only forgotten. `1`, `true`, `0` or `false`.
+    /// Delete it even though it has replication relationships, which end, or snapshots that are held or datasets that this
+    /// appliance did not make, which are destroyed. A pool whose disks are absent is only forgotten. `1`, `true`, `0` or
+    /// `false`.
     #[serde(default)]
     #[param(value_type = Option<bool>)]
     force: Flag,
@@ -413,9 +414,9 @@ pub(super) struct PoolDeletion {
 ///
 /// Deletes everything in it too: volumes, snapshots, clones and shares. Its disks are unused afterwards. Refused, with
 /// `force` too, while a snapshot in it is locked or the pool is suspended. Without `force` it is also refused when the
-/// pool has replication relationships or datasets that this appliance did not make, and when its disks are absent. With
-/// `force` those relationships end, and what is on the partners stays; those datasets are destroyed; and a pool whose
-/// disks are absent is only forgotten, and the disks keep what is on them.
+/// pool has replication relationships, snapshots that are held or datasets that this appliance did not make, and when its
+/// disks are absent. With `force` those relationships end, and what is on the partners stays; those snapshots and datasets
+/// are destroyed; and a pool whose disks are absent is only forgotten, and the disks keep what is on them.
 #[utoipa::path(delete, path = "/api/pool/{id}", operation_id = "deletePool", tag = "pool",
     params(("id" = Decimal, Path, description = "Id of the pool"), PoolDeletion),
     responses((status = 200, description = "Done", body = Empty)))]

@@ -169,6 +169,12 @@ pub fn locked_in_pool(view: &Connection, pool: PoolId, now: Epoch) -> Result<Vec
     )
 }
 
+/// Snapshots in a pool that are held.
+pub fn held_of_pool(view: &Connection, pool: PoolId) -> Result<Vec<SnapshotRow>> {
+    let rest = "WHERE volume.pool_id = ?1 AND snapshot.id IN (SELECT snapshot_id FROM hold) ORDER BY snapshot.id";
+    query(view, rest, [pool.0])
+}
+
 /// Rows whose time is over at `now`.
 pub fn expired(view: &Connection, now: Epoch) -> Result<Vec<SnapshotRow>> {
     query(view, "WHERE snapshot.expires <= ?1 AND snapshot.state = 'ready' ORDER BY snapshot.id", [now.0])

@@ -101,8 +101,8 @@ pub(super) enum Verb {
     Delete {
         #[command(flatten)]
         which: Which<Pool>,
-        /// Also end its replication relationships, destroy datasets that the appliance did not make, and only forget a
-        /// pool whose disks are absent; a pool with a locked snapshot is kept all the same
+        /// Also end its replication relationships, destroy snapshots that are held and datasets that the appliance did not
+        /// make, and only forget a pool whose disks are absent; a pool with a locked snapshot is kept all the same
         #[arg(long)]
         force: bool,
     },

@@ -137,8 +137,9 @@ pub(super) fn delete(session: &Session, which: &Which<Pool>, force: bool) -> Res
     }
     let found = which.find(&session.client)?;
     let forced = if force {
-        " So will its replication relationships (what is on partners stays) and datasets in it that the appliance did \
-         not make. If its disks are absent, it is only forgotten, and they keep what is on them."
+        " So will its replication relationships (what is on partners stays), and snapshots in it that are held and \
+         datasets that the appliance did not make. If its disks are absent, it is only forgotten, and they keep what is \
+         on them."
     } else {
         ""
     };

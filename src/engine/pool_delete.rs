@@ -2,7 +2,7 @@
 
 use super::{
     Caller, Engine, exports::Export, locks::Key, operation::Operation, pool::zpool_name,
-    relationship_change::require_no_relationship,
+    relationship_change::require_no_relationship, snapshot::snapshot_list,
 };
 use crate::{
     catalog::{self, RowState, pool::PoolRow},
@@ -48,6 +48,7 @@ impl Engine {
             Ok(status) => {
                 self.require_destroyable(&row, &status)?;
                 if !force && self.is_readable(id)? {
+                    self.require_none_held(id)?;
                     self.require_no_strangers(&row)?;
                 }
                 Ok(disk_paths(&status))
@@ -58,6 +59,19 @@ impl Engine {
             Err(Error::State(_)) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Fails while snapshots in the pool are held: ZFS destroys a pool with them.
+    fn require_none_held(&self, id: PoolId) -> Result<()> {
+        let held = self.catalog.read(|view| catalog::snapshot::held_of_pool(view, id))?;
+        if held.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Busy(format!(
+            "snapshots in pool {id} are held: {}; release them first, or delete the pool with all that is in it with \
+             ?force=true",
+            snapshot_list(&held)
+        )))
     }
 
     /// Fails when somebody else made datasets in the pool: they would go with it.

@@ -208,7 +208,7 @@ async fn holds() {
     assert!(hold["time_created"].as_str().unwrap().parse::<u64>().is_ok());
     assert_eq!(act("hold", "audit").await.ok()["holds"].as_array().unwrap().len(), 2);
     assert_eq!(act("hold", "audit").await.error(), "AlreadyExistsError");
-    for path in ["/api/snapshot/1", "/api/volume/1"] {
+    for path in ["/api/snapshot/1", "/api/volume/1", "/api/pool/1"] {
         let answer = appliance.delete(path).await;
         assert_eq!((answer.status, answer.error()), (409, "BusyError"), "{path}");
     }
@@ -216,6 +216,11 @@ async fn holds() {
     assert_eq!(act("release", "audit").await.ok()["holds"].as_array().unwrap().len(), 1);
     assert_eq!(act("release", "legal case 5/ü").await.ok()["holds"], json!([]));
     assert_eq!(appliance.delete("/api/snapshot/1").await.ok(), json!({}));
+    snapshot(&appliance, "1", "s").await;
+    let body = json!({ "action": "hold", "reason": "audit" }).to_string();
+    appliance.post("/api/snapshot/2", &body).await.ok();
+    assert_eq!(appliance.delete("/api/pool/1").await.error(), "BusyError");
+    assert_eq!(appliance.delete("/api/pool/1?force=true").await.ok(), json!({}));
 }
 
 #[tokio::test]

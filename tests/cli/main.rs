@@ -269,7 +269,10 @@ fn nothing_is_destroyed_without_a_yes() {
     }
     // All that force does is told before it is done.
     let text = failed(&run(&stub, "pool delete demo1 --force")).1;
-    assert!(["relationships", "did not make", "only forgotten"].iter().all(|effect| text.contains(effect)), "{text}");
+    assert!(
+        ["relationships", "held", "did not make", "only forgotten"].iter().all(|effect| text.contains(effect)),
+        "{text}"
+    );
     // The only pool there is isn't enough of a name for this one.
     assert!(failed(&run(&stub, "pool delete --noprompt")).1.contains("say which pool"));
     assert_eq!(stub.changes(), []);
