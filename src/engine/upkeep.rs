@@ -2,6 +2,7 @@
 //! catalog with ZFS, and keeping the journal short.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, Weak, mpsc},
     time::{Duration, Instant},
 };
@@ -118,17 +119,27 @@ fn rounds(engine: &Weak<Engine>, round: Duration, stopped: &mpsc::Receiver<()>) 
     let (mut compared, mut known) = (None::<Instant>, Vec::new());
     while stopped.recv_timeout(round) == Err(mpsc::RecvTimeoutError::Timeout) {
         let Some(engine) = engine.upgrade() else { return };
-        if compared.is_none_or(|last| last.elapsed() >= COMPARE) {
-            compared = Some(Instant::now());
-            if let Err(error) = engine.report_news(&mut known) {
-                tracing::error!(%error, "the catalog could not be compared with ZFS");
+        survive(|| {
+            if compared.is_none_or(|last| last.elapsed() >= COMPARE) {
+                compared = Some(Instant::now());
+                if let Err(error) = engine.report_news(&mut known) {
+                    tracing::error!(%error, "the catalog could not be compared with ZFS");
+                }
             }
-        }
-        if let Err(error) = engine.upkeep() {
-            tracing::error!(%error, "a round of upkeep failed");
-        }
-        // Those that could not begin when they were queued, or may begin since more are allowed at a time.
-        engine.dispatch_sessions();
+            if let Err(error) = engine.upkeep() {
+                tracing::error!(%error, "a round of upkeep failed");
+            }
+            // Those that could not begin when they were queued, or may begin since more are allowed at a time.
+            engine.dispatch_sessions();
+        });
+    }
+}
+
+/// Does the work of a round. A fault of ours that stops it, of which the panic has told where, must not be the end of all
+/// upkeep: nobody would see that until a scrub or a pool is missed.
+fn survive(round: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(round)).is_err() {
+        tracing::error!("a fault of the appliance stopped a round of upkeep; the next one begins all the same");
     }
 }
 
@@ -166,6 +177,18 @@ mod tests {
             done_bytes: 0,
             errors: 0,
         }
+    }
+
+    #[test]
+    fn a_fault_in_a_round_is_not_the_end_of_upkeep() {
+        let mut done = 0;
+        for fault in [true, false] {
+            survive(|| {
+                assert!(!fault, "a fault that the test made");
+                done += 1;
+            });
+        }
+        assert_eq!(done, 1);
     }
 
     #[test]
