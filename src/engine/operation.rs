@@ -364,8 +364,15 @@ impl Engine {
                 );
                 continue;
             }
+            // One that can't be asked for keeps the appliance from nothing else.
+            let is_readable = |pool| {
+                self.is_readable(pool).unwrap_or_else(|error| {
+                    tracing::error!(pool.id = pool.0, %error, "the state of a pool could not be read");
+                    false
+                })
+            };
             if let Some(pool) = self.pool_worked_in(&operation)?
-                && !self.is_readable(pool)?
+                && !is_readable(pool)
             {
                 // Nobody can tell how far it came, so it is neither done nor taken back before the pool is here again.
                 tracing::warn!(operation.id = row.id, verb, subject, "{verb} of {subject} waits for pool {pool}");

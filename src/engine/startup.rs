@@ -20,11 +20,15 @@ impl Engine {
         // Before anything else, which takes its time: an interface is closed before something can be reached through it.
         self.restore_export(Export::Networks, false);
         let rows = self.catalog.read(catalog::pool::all)?;
-        let live = self.zfs.pools()?;
+        // Nothing follows from a list that is empty: each pool is asked for by itself before anything is done with it.
+        let live = self.zfs.pools().unwrap_or_else(|error| {
+            tracing::error!(%error, "pools could not be listed");
+            Vec::new()
+        });
         if let Err(error) = self.pass_pools(&live) {
             tracing::error!(%error, "pools that the catalog does not know could not be looked at");
         }
-        self.wait_for_disks(&rows, &live)?;
+        self.wait_for_disks(&rows, &live);
         for row in &rows {
             if let Err(error) = self.bring_in(row) {
                 tracing::error!(pool.id = row.id.0, %error, "a pool could not be imported");
@@ -50,16 +54,22 @@ impl Engine {
     }
 
     /// Waits until the disks of pools that are still to be imported are there: a pool that is imported too early comes
-    /// up degraded.
-    fn wait_for_disks(&self, rows: &[PoolRow], live: &[PoolStatus]) -> Result<()> {
+    /// up degraded. Disks that can't be listed are waited for as well.
+    fn wait_for_disks(&self, rows: &[PoolRow], live: &[PoolStatus]) {
         let absent = |row: &&PoolRow| row.guid.is_some_and(|guid| live.iter().all(|status| status.guid != guid));
         let paths: Vec<&String> =
             rows.iter().filter(absent).flat_map(|row| &row.disks).flat_map(|(_, paths)| paths).collect();
+        if paths.is_empty() {
+            return;
+        }
         for second in 0..=self.config.storage.import_wait_seconds {
-            let disks = if paths.is_empty() { return Ok(()) } else { self.machine.disks()? };
+            let disks = self.machine.disks().unwrap_or_else(|error| {
+                tracing::error!(%error, "disks could not be listed");
+                Vec::new()
+            });
             let missing: Vec<_> = paths.iter().filter(|path| disks.iter().all(|disk| disk.path != ***path)).collect();
             if missing.is_empty() {
-                return Ok(());
+                return;
             }
             if second == self.config.storage.import_wait_seconds {
                 tracing::warn!(?missing, "importing without disks that did not appear");
@@ -67,7 +77,6 @@ impl Engine {
                 std::thread::sleep(Duration::from_secs(1));
             }
         }
-        Ok(())
     }
 
     /// Imports a pool by its guid, unless it is there, checks that it is ours, and mounts it with all that is in it:

@@ -69,6 +69,23 @@ fn a_pool_with_a_part_of_its_disks_is_imported_when_no_more_come() {
 }
 
 #[test]
+fn a_start_at_which_nothing_can_be_listed_waits_for_what_it_does_not_know() {
+    keep_quiet();
+    for silent in [&["pools"][..], &["disks"], &["pool"], &["pools", "disks", "pool"]] {
+        let mut appliance = stop_scenario(&update_filesystem(), 3).unwrap();
+        appliance.fake.world().reboot();
+        silent.iter().copied().for_each(|question| appliance.refuse(question));
+        appliance.start();
+        assert_eq!(appliance.stored("SELECT count(*) FROM volume"), 3);
+        let waiting = i64::from(silent.contains(&"pool"));
+        assert_eq!(appliance.stored("SELECT count(*) FROM operation WHERE state = 'running'"), waiting, "{silent:?}");
+        appliance.fake.allow_all();
+        appliance.engine().upkeep().unwrap();
+        appliance.check("when all is answered again");
+    }
+}
+
+#[test]
 fn a_filesystem_that_can_not_be_mounted_keeps_nothing_else_waiting() {
     let appliance = interrupted();
     appliance.plug(true);
