@@ -1,7 +1,10 @@
 //! Exports are derived: what is to be reached is rendered whole from the catalog, and the system is made so. Called
 //! after every change, at start, and by upkeep, which so brings back what somebody took away by hand.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use rusqlite::Connection;
 
@@ -10,7 +13,7 @@ use crate::{
     catalog::{self, share::ShareRow},
     error::Result,
     os::{Applied, nfs::NfsExport, samba::SmbShare},
-    types::{VolumeId, names::DatasetName, network::Service, share::ShareType},
+    types::{PoolId, VolumeId, names::DatasetName, network::Service, share::ShareType},
 };
 
 /// A kind of export.
@@ -142,7 +145,8 @@ impl Engine {
     }
 
     fn wanted_nfs(&self) -> Result<Vec<NfsExport>> {
-        let rows = self.catalog.read(|view| catalog::share::exported(view, ShareType::Nfs))?;
+        let displaced = self.displaced_pools()?;
+        let rows = self.catalog.read(|view| exported(view, ShareType::Nfs, &displaced))?;
         let export = |row: ShareRow| NfsExport {
             path: row.name,
             hosts: row.properties.allowed_hosts,
@@ -153,11 +157,19 @@ impl Engine {
     }
 
     fn wanted_smb(&self) -> Result<Vec<SmbShare>> {
+        let displaced = self.displaced_pools()?;
         self.catalog.read(|view| {
-            let rows = catalog::share::exported(view, ShareType::Smb)?;
+            let rows = exported(view, ShareType::Smb, &displaced)?;
             rows.into_iter().map(|row| smb_share(view, row)).collect()
         })
     }
+}
+
+/// The shares that are to be reached: those in pools that are here, or not here, but none in one of others.
+fn exported(view: &Connection, share_type: ShareType, displaced: &BTreeSet<PoolId>) -> Result<Vec<ShareRow>> {
+    let mut rows = catalog::share::exported(view, share_type)?;
+    rows.retain(|row| !displaced.contains(&row.pool));
+    Ok(rows)
 }
 
 /// An SMB share with the snapshots that are to be seen in it.

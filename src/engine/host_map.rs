@@ -105,13 +105,15 @@ impl Engine {
 
     /// What the kernel's target is to show; `None` while there is no host that could log in.
     pub(super) fn wanted_iscsi(&self) -> Result<Option<ScsiTarget>> {
-        let (hosts, mappings, exported) = self.catalog.read(|view| -> Result<_> {
+        let displaced = self.displaced_pools()?;
+        let (hosts, mappings, mut exported) = self.catalog.read(|view| -> Result<_> {
             Ok((catalog::host::all(view)?, catalog::host::all_mappings(view)?, catalog::host::exported(view)?))
         })?;
         let hosts: Vec<_> = hosts.into_iter().filter(|host| host.state != RowState::Deleting).collect();
         if hosts.is_empty() {
             return Ok(None);
         }
+        exported.retain(|unit| !displaced.contains(&unit.pool));
         let known: BTreeSet<VolumeId> = exported.iter().map(|unit| unit.volume).collect();
         let mappings: Vec<_> =
             mappings.into_iter().filter(|row| row.state != RowState::Deleting && known.contains(&row.volume)).collect();

@@ -1,5 +1,7 @@
 //! Pools as they are: rows of the catalog beside what ZFS says this moment (contract sections 7.2 and 7.3).
 
+use std::collections::BTreeSet;
+
 use super::Engine;
 use crate::{
     catalog::{
@@ -72,6 +74,19 @@ impl Engine {
         let rows = self.pool_rows()?;
         let ours = rows.iter().filter_map(|row| own_status(row, live.iter()));
         Ok(ours.map(|status| status.name.clone()).collect())
+    }
+
+    /// Pools whose name one of others has on this machine: nothing in that one is ours to show to anybody. Starts no
+    /// process.
+    pub(super) fn displaced_pools(&self) -> Result<BTreeSet<PoolId>> {
+        let mut displaced = BTreeSet::new();
+        for row in self.pool_rows()? {
+            let imported = self.zfs.pool_guid(&zpool_name(row.id))?;
+            if imported.is_some() && imported != row.guid {
+                displaced.insert(row.id);
+            }
+        }
+        Ok(displaced)
     }
 
     pub(super) fn mark(&self, id: PoolId) -> Mark {

@@ -4,7 +4,7 @@ use vsnap::{
     error::Error,
     os::{Kind, Streams, fake::FakeOs},
     types::{
-        PoolId, SnapshotId, SystemId, VolumeId,
+        HostId, PoolId, SnapshotId, SystemId, VolumeId,
         ids::Mark,
         snapshot::{Retention, SnapshotRequest},
         volume::{VolumeAction, VolumeSource, VolumeType},
@@ -14,7 +14,7 @@ use vsnap::{
 use crate::{
     TOO_MANY,
     appliance::{Appliance, caller},
-    keep_quiet, scenarios, share_scenarios, stop_scenario,
+    hosts, keep_quiet, scenarios, share_scenarios, stop_scenario,
     volume_scenarios::{self, update_filesystem},
     volumes::name,
 };
@@ -347,4 +347,25 @@ fn a_filesystem_goes_also_when_the_iscsi_target_is_stuck() {
     appliance.engine().delete_volume(&caller(), VolumeId(1), false).unwrap();
     appliance.fake.allow_all();
     appliance.check("without the filesystem");
+}
+
+#[test]
+fn nothing_in_another_pool_of_the_name_is_exported() {
+    let mut appliance = Appliance::new();
+    share_scenarios::with_shares(&appliance);
+    hosts::create(&appliance, "one", &["a"]);
+    appliance.engine().map_volume(&caller(), VolumeId(2), HostId(1)).unwrap();
+    let exported = |appliance: &Appliance| {
+        let exports = appliance.fake.world().exports.clone();
+        [exports.nfs.len(), exports.smb.len(), exports.iscsi.map_or(0, |target| target.units.len())]
+    };
+    assert_eq!(exported(&appliance), [1, 1, 1]);
+    appliance.take_name();
+    appliance.engine().upkeep().unwrap();
+    assert_eq!(exported(&appliance), [0, 0, 0]);
+    appliance.give_name_back();
+    appliance.kill();
+    appliance.start();
+    assert_eq!(exported(&appliance), [1, 1, 1]);
+    appliance.check("when the name is free again");
 }
