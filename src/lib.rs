@@ -34,7 +34,7 @@
 //! | which disks may be used | [`os::disks`] finds them, `engine/disk.rs` judges them |
 //! | who may come in | [`api::auth`], [`os::pam`] |
 //! | what is reachable through which interface | `engine/network.rs`, [`os::network_rules`], [`os::listen`] |
-//! | what is sent in a replication session, and what the next one builds on | `engine/session/plan.rs`, `base.rs` |
+//! | what is sent in a replication session, and what the next one builds on | `engine/session/source.rs`, `plan.rs`, `base.rs` |
 //! | how a stream gets from `zfs send` to SSH | [`os::link`] |
 //! | what partners say to each other, and who answers | [`types::link`], `engine/link_serve.rs` |
 //! | a key of the configuration file | [`config`] |

@@ -424,7 +424,11 @@ fn a_session_whose_end_can_not_be_written_down_waits_for_upkeep() {
     std::thread::sleep(Duration::from_millis(300));
     pair.a.change_catalog("DROP TRIGGER full");
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(pair.a.engine().session(session).unwrap().status, SessionStatus::Pending, "it does not try all the time");
+    assert_eq!(
+        pair.a.engine().session(session).unwrap().status,
+        SessionStatus::Pending,
+        "it does not try all the time"
+    );
     pair.a.stop();
     pair.a.start();
     let session = pair.a.wait(session);

@@ -1,13 +1,14 @@
 //! Sessions: the queue, and each one from PENDING to its end (contract section 14).
 //!
 //! A session is a row and, while it is at work, a thread. Rows are the truth: after a restart those that were not over
-//! are put to work again, and go on where the stream was cut. [`plan`] decides what is sent, [`run`] does it, [`throttle`]
-//! says how fast, [`base`] keeps what the next one builds on.
+//! are put to work again, and go on where the stream was cut. [`source`] has what can be sent, [`plan`] decides what is,
+//! [`run`] does it, [`throttle`] says how fast, [`base`] keeps what the next one builds on.
 
 pub(super) mod base;
 mod plan;
 mod progress;
 mod run;
+mod source;
 pub(super) mod throttle;
 
 use std::{

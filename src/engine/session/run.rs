@@ -1,26 +1,23 @@
 //! One session at work: attempts, until one comes to an end that lasts.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use super::{
     Control, Place,
-    base::bookmark_number,
-    plan::{Conflict, Facts, Interrupted, Plan, Point, Step, plan},
+    plan::{Conflict, Facts, Interrupted, Plan, Step, plan},
     progress,
+    source::Source,
     throttle::Limits,
 };
 use crate::{
-    catalog::{self, relationship::RelationshipRow, session::SessionRow, volume::VolumeRow},
+    catalog::{self, session::SessionRow},
     engine::{
         Engine,
         link::{Conversation, Trouble, UNSTOPPABLE},
         relationship_change::senseless,
-        snapshot::number_in,
-        volume::dataset_name,
     },
     error::{Error, Result},
     os::{
@@ -32,7 +29,6 @@ use crate::{
     types::{
         Name, SessionId, SnapshotId, SystemId,
         link::{Answer, Delivery, FailureKind, Question, ReplicaSnapshot},
-        names::DatasetName,
         session::SessionStatus,
     },
 };
@@ -50,18 +46,6 @@ const LAST_WORDS: Duration = Duration::from_secs(20);
 const PLACES: Duration = Duration::from_millis(200);
 /// How often limits are read again.
 const LIMITS: Duration = Duration::from_secs(1);
-
-/// What is known of the volume that is sent.
-struct Source {
-    volume: VolumeRow,
-    dataset: DatasetName,
-    /// Encrypted, and sent so.
-    raw: bool,
-    partner: SystemId,
-    points: Vec<Point>,
-    /// Numbers of snapshots and bookmarks by guid.
-    numbers: BTreeMap<u64, SnapshotId>,
-}
 
 /// The end that a session came to.
 struct Arrived {
@@ -293,44 +277,6 @@ impl Engine {
             arrived = Some(sent.map_err(|trouble| (trouble, resumed))?);
         }
         arrived.ok_or_else(|| fresh(senseless(&source.partner).into()))
-    }
-
-    /// `wanted`: guid of the snapshot that is to be sent.
-    fn source(&self, relationship: &RelationshipRow, wanted: Option<u64>) -> Result<Source> {
-        let volume = self.ready_volume(relationship.volume)?;
-        self.require_readable(volume.pool)?;
-        self.own_dataset(&volume)?;
-        let dataset = dataset_name(&volume)?;
-        let mut source = Source {
-            volume,
-            raw: self.zfs.is_encrypted(&dataset)?,
-            dataset,
-            partner: relationship.partner.clone(),
-            points: Vec::new(),
-            numbers: BTreeMap::new(),
-        };
-        for facts in self.zfs.snapshots(&source.dataset)?.iter().filter(|facts| self.is_own_snapshot(facts)) {
-            if let Some(number) = number_in(&facts.name) {
-                let (guid, transaction) = (facts.guid, facts.transaction);
-                source.points.push(Point { guid, transaction, is_bookmark: false });
-                source.numbers.insert(guid, number);
-                if wanted == Some(guid) {
-                    match self.bookmark(&source.dataset, number) {
-                        // It was deleted at this moment; whoever sends it will see.
-                        Err(error) if error.kind == Kind::Missing => {}
-                        result => result?,
-                    }
-                }
-            }
-        }
-        for facts in self.zfs.bookmarks(&source.dataset)? {
-            if let Some(number) = bookmark_number(&facts.name) {
-                let (guid, transaction) = (facts.guid, facts.transaction);
-                source.points.push(Point { guid, transaction, is_bookmark: true });
-                source.numbers.entry(guid).or_insert(number);
-            }
-        }
-        Ok(source)
     }
 
     /// What a token says that fits this side; one that can't be read is as good as none.
