@@ -25,8 +25,32 @@ struct Awaited {
     pools: BTreeMap<PoolId, Seen>,
     /// Imported, with something in them that could not be mounted.
     unmounted: BTreeSet<PoolId>,
-    /// By the number of the operation in the journal: the pool that it works in.
-    operations: BTreeMap<i64, (PoolId, Waiting)>,
+    /// By the number of the operation in the journal.
+    operations: BTreeMap<i64, Unended>,
+}
+
+/// An operation that has not come to its end.
+struct Unended {
+    place: Place,
+    waiting: Waiting,
+}
+
+/// What an operation changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Something in a pool.
+    In(PoolId),
+    /// A pool itself: its disks or properties.
+    Of(PoolId),
+}
+
+impl Place {
+    /// The pool without which nobody can tell how far the operation came.
+    pub(super) fn pool(self) -> PoolId {
+        match self {
+            Place::In(pool) | Place::Of(pool) => pool,
+        }
+    }
 }
 
 /// What an operation that has not ended waits for.
@@ -65,14 +89,14 @@ impl Absence {
     }
 
     /// This operation goes on when its pool can be used, or at the next start.
-    pub(super) fn hold_back(&self, operation: i64, pool: PoolId, waiting: Waiting) {
-        self.lock().operations.insert(operation, (pool, waiting));
+    pub(super) fn hold_back(&self, operation: i64, place: Place, waiting: Waiting) {
+        self.lock().operations.insert(operation, Unended { place, waiting });
     }
 
     fn pools(&self) -> BTreeSet<PoolId> {
         let awaited = self.lock();
-        let waiting = awaited.operations.values().filter(|(_, waiting)| *waiting != Waiting::Panicked);
-        let waiting = waiting.map(|(pool, _)| *pool);
+        let waiting = awaited.operations.values().filter(|unended| unended.waiting != Waiting::Panicked);
+        let waiting = waiting.map(|unended| unended.place.pool());
         awaited.pools.keys().chain(&awaited.unmounted).copied().chain(waiting).collect()
     }
 
@@ -95,12 +119,13 @@ impl Absence {
 }
 
 impl Engine {
-    /// Fails while operations that were interrupted wait to go on in this pool: a change that overtakes them would be
-    /// overwritten by them.
-    pub(super) fn require_nothing_waits(&self, pool: PoolId) -> Result<()> {
+    /// Fails while operations that were interrupted wait to go on there: a change that overtakes them would be
+    /// overwritten by them. What is in a pool and the pool itself are in each other's way in nothing.
+    pub(super) fn require_nothing_waits(&self, place: Place) -> Result<()> {
         let awaited = self.absence.lock();
-        let mut here = awaited.operations.iter().filter(|(_, (of, _))| *of == pool);
-        let Some((operation, (_, waiting))) = here.next() else { return Ok(()) };
+        let mut here = awaited.operations.iter().filter(|(_, unended)| unended.place == place);
+        let Some((operation, Unended { waiting, .. })) = here.next() else { return Ok(()) };
+        let pool = place.pool();
         Err(Error::Busy(match waiting {
             Waiting::ForPool => {
                 format!(
@@ -169,7 +194,7 @@ impl Engine {
             awaited
                 .operations
                 .iter()
-                .filter(|(_, (of, waiting))| *of == pool && *waiting != Waiting::Panicked)
+                .filter(|(_, unended)| unended.place.pool() == pool && unended.waiting != Waiting::Panicked)
                 .map(|(id, _)| *id)
                 .collect()
         };

@@ -20,7 +20,7 @@ use rusqlite::Transaction;
 pub use super::operation_kind::{Operation, VolumeProperties};
 use super::{
     Caller, Engine,
-    absence::{Absence, Waiting},
+    absence::{Absence, Place, Waiting},
     locks::Key,
     volume_action::Rollback,
 };
@@ -55,11 +55,11 @@ impl Drop for AtWork<'_> {
     }
 }
 
-/// An operation that has not ended: when this is dropped, it keeps others out of its pool until upkeep has brought it to
-/// an end.
+/// An operation that has not ended: when this is dropped, it keeps others out of its place until upkeep has brought it
+/// to an end.
 struct Unended<'a> {
     absence: &'a Absence,
-    operation: Option<(i64, PoolId)>,
+    operation: Option<(i64, Place)>,
     /// Why it could not be taken back.
     why: Option<String>,
 }
@@ -72,9 +72,9 @@ impl Unended<'_> {
 
 impl Drop for Unended<'_> {
     fn drop(&mut self) {
-        if let Some((operation, pool)) = self.operation {
+        if let Some((operation, place)) = self.operation {
             let waiting = if std::thread::panicking() { Waiting::Panicked } else { Waiting::of(self.why.take()) };
-            self.absence.hold_back(operation, pool, waiting);
+            self.absence.hold_back(operation, place, waiting);
         }
     }
 }
@@ -210,15 +210,15 @@ impl Engine {
         }
     }
 
-    /// Until it has ended, an operation keeps others out of the pool that it works in: also when its thread panics, or when
-    /// it can't be taken back.
+    /// Until it has ended, an operation keeps others out of its place: also when its thread panics, or when it can't be
+    /// taken back.
     fn hold_unended(&self, id: i64, operation: &Operation) -> Unended<'_> {
-        let pool = if operation.needs_partner() { Ok(None) } else { self.pool_worked_in(operation) };
-        let pool = pool.unwrap_or_else(|error| {
+        let place = if operation.needs_partner() { Ok(None) } else { self.place_of(operation) };
+        let place = place.unwrap_or_else(|error| {
             tracing::error!(operation.id = id, %error, "the pool that an operation works in is not known");
             None
         });
-        Unended { absence: &self.absence, operation: pool.map(|pool| (id, pool)), why: None }
+        Unended { absence: &self.absence, operation: place.map(|place| (id, place)), why: None }
     }
 
     fn carry_out(&self, id: i64, operation: &Operation) -> Result<()> {
@@ -371,12 +371,13 @@ impl Engine {
                     false
                 })
             };
-            if let Some(pool) = self.pool_worked_in(&operation)?
-                && !is_readable(pool)
+            if let Some(place) = self.place_of(&operation)?
+                && !is_readable(place.pool())
             {
                 // Nobody can tell how far it came, so it is neither done nor taken back before the pool is here again.
+                let pool = place.pool();
                 tracing::warn!(operation.id = row.id, verb, subject, "{verb} of {subject} waits for pool {pool}");
-                self.absence.hold_back(row.id, pool, Waiting::ForPool);
+                self.absence.hold_back(row.id, place, Waiting::ForPool);
                 continue;
             }
             self.go_on(&row)?;
@@ -398,8 +399,8 @@ impl Engine {
             if !still {
                 continue;
             }
-            match self.pool_worked_in(&operation)? {
-                Some(pool) if !self.is_readable(pool)? => {}
+            match self.place_of(&operation)? {
+                Some(place) if !self.is_readable(place.pool())? => {}
                 _ => self.go_on(&row)?,
             }
         }
@@ -443,35 +444,38 @@ impl Engine {
         Ok(())
     }
 
-    /// The pool that has what an operation changes inside of a pool; `None` when it changes something else, or its
-    /// pool was forgotten meanwhile.
-    fn pool_worked_in(&self, operation: &Operation) -> Result<Option<PoolId>> {
-        if let Operation::CreateShare { share }
-        | Operation::UpdateShare { share, .. }
-        | Operation::DeleteShare { share } = operation
-        {
-            let row = self.catalog.read(|view| catalog::share::find(view, *share))?;
-            return Ok(row.map(|row| row.pool));
-        }
-        let (volume, snapshot) = match operation {
-            Operation::CreateVolume { volume }
-            | Operation::UpdateVolume { volume, .. }
-            | Operation::DeleteVolume { volume }
-            | Operation::RollBack { volume, .. }
-            | Operation::CreateReplica { volume, .. }
-            | Operation::EndRelationship { volume, .. }
-            | Operation::Promote { volume, .. } => (Some(*volume), None),
-            Operation::CreateSnapshots { snapshots } => (None, snapshots.first().copied()),
-            Operation::DeleteSnapshot { snapshot }
-            | Operation::RetainSnapshot { snapshot, .. }
-            | Operation::HoldSnapshot { snapshot, .. }
-            | Operation::ReleaseSnapshot { snapshot, .. } => (None, Some(*snapshot)),
-            _ => (None, None),
-        };
-        self.catalog.read(|view| match (volume, snapshot) {
-            (Some(volume), _) => Ok(catalog::volume::find(view, volume)?.map(|row| row.pool)),
-            (None, Some(snapshot)) => Ok(catalog::snapshot::find(view, snapshot)?.map(|row| row.pool)),
-            (None, None) => Ok(None),
+    /// The pool that an operation changes, or in which it changes something; `None` when it changes something else, or its
+    /// pool was forgotten meanwhile. A pool that comes or goes is not among them: how far that came is asked of its disks.
+    fn place_of(&self, operation: &Operation) -> Result<Option<Place>> {
+        self.catalog.read(|view| {
+            let of_volume = |volume| Ok(catalog::volume::find(view, volume)?.map(|row| Place::In(row.pool)));
+            let of_snapshot = |snapshot| Ok(catalog::snapshot::find(view, snapshot)?.map(|row| Place::In(row.pool)));
+            match operation {
+                Operation::UpdatePool { pool, .. }
+                | Operation::AddDisks { pool, .. }
+                | Operation::RemoveDisks { pool, .. }
+                | Operation::ReplaceDisk { pool, .. } => {
+                    Ok(catalog::pool::find(view, *pool)?.map(|row| Place::Of(row.id)))
+                }
+                Operation::CreateShare { share }
+                | Operation::UpdateShare { share, .. }
+                | Operation::DeleteShare { share } => {
+                    Ok(catalog::share::find(view, *share)?.map(|row| Place::In(row.pool)))
+                }
+                Operation::CreateVolume { volume }
+                | Operation::UpdateVolume { volume, .. }
+                | Operation::DeleteVolume { volume }
+                | Operation::RollBack { volume, .. }
+                | Operation::CreateReplica { volume, .. }
+                | Operation::EndRelationship { volume, .. }
+                | Operation::Promote { volume, .. } => of_volume(*volume),
+                Operation::CreateSnapshots { snapshots } => snapshots.first().copied().map_or(Ok(None), of_snapshot),
+                Operation::DeleteSnapshot { snapshot }
+                | Operation::RetainSnapshot { snapshot, .. }
+                | Operation::HoldSnapshot { snapshot, .. }
+                | Operation::ReleaseSnapshot { snapshot, .. } => of_snapshot(*snapshot),
+                _ => Ok(None),
+            }
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     Caller, Engine,
+    absence::Place,
     locks::Key,
     operation::Operation,
     pool::{disk_groups, own_status, path_or_name, zpool_name},
@@ -25,6 +26,7 @@ impl Engine {
         let _guard = self.locks.acquire(vec![Key::Pool(id)], "a change of the pool")?;
         let row = self.pool_row(id)?;
         let (_, facts) = self.changeable(&row)?;
+        self.require_nothing_waits(Place::Of(id))?;
         let before = (row.name, facts.options);
         let after = (
             update.name.unwrap_or_else(|| before.0.clone()),
@@ -90,6 +92,7 @@ impl Engine {
             return self.pool(id);
         }
         let (status, _) = self.changeable(&row)?;
+        self.require_nothing_waits(Place::Of(id))?;
         let name = zpool_name(id);
         match action {
             PoolAction::Expand(disks) => self.expand(caller, &row, &status, &disks)?,
@@ -182,7 +185,10 @@ impl Engine {
 
     /// Those of these disks that did not get into the pool, or have left it, are cleared.
     pub(super) fn undo_disk_change(&self, id: i64, pool: PoolId, paths: &[String], cause: &Error) -> Result<()> {
-        let row = self.pool_row(pool)?;
+        // The pool was deleted or forgotten meanwhile, and nobody knows any more which labels were its own.
+        let Some(row) = self.catalog.read(|view| catalog::pool::find(view, pool))? else {
+            return self.end(id, Some(&cause.to_string()), |_| Ok(()));
+        };
         let name = zpool_name(pool);
         let live = self.zfs.pool(&name)?;
         // All of our disks are outside of a pool of others that has its name.

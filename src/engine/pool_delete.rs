@@ -1,7 +1,7 @@
 //! Deleting a pool (contract section 7.5).
 
 use super::{
-    Caller, Engine, exports::Export, locks::Key, operation::Operation, pool::zpool_name,
+    Caller, Engine, absence::Place, exports::Export, locks::Key, operation::Operation, pool::zpool_name,
     relationship_change::require_no_relationship, snapshot::snapshot_list,
 };
 use crate::{
@@ -48,6 +48,7 @@ impl Engine {
             Ok(status) => {
                 self.require_destroyable(&row, &status)?;
                 if !force && self.is_readable(id)? {
+                    self.require_nothing_waits(Place::Of(id))?;
                     self.require_none_held(id)?;
                     self.require_no_strangers(&row)?;
                 }

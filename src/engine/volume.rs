@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use super::{
     Engine,
+    absence::Place,
     pool::{not_imported, require_guid, zpool_name},
 };
 use crate::{
@@ -119,7 +120,7 @@ impl Engine {
         let (row, name) = (self.pool_row(pool)?, zpool_name(pool));
         require_guid(&row, self.zfs.pool_guid(&name)?)?;
         match self.zfs.pool_state(&name)?.as_deref() {
-            Some("ONLINE" | "DEGRADED") => self.require_nothing_waits(pool),
+            Some("ONLINE" | "DEGRADED") => self.require_nothing_waits(Place::In(pool)),
             Some(state) => Err(Error::State(format!(
                 "pool {pool} is {state}; see its disks with `vsnap pool status {pool}`, bring back what is missing, then \
                  `vsnap pool clear {pool}`"

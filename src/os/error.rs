@@ -39,6 +39,14 @@ impl Error {
         Error { kind, action: action.into(), detail: detail.into() }
     }
 
+    /// This error of a tool that asks the kernel for everything by one call: what is asked for that way happens also
+    /// when the process that asked was ended meanwhile.
+    #[must_use]
+    pub fn of_one_call(self) -> Self {
+        let kind = if self.kind == Kind::TimedOut { Kind::Unclear } else { self.kind };
+        Error { kind, ..self }
+    }
+
     /// An input/output error while doing `action`.
     pub fn io(action: impl Into<String>, error: &std::io::Error) -> Self {
         use std::io::ErrorKind as Io;

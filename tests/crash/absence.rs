@@ -5,6 +5,8 @@ use vsnap::{
     os::{Kind, Zfs, fake::Label},
     types::{
         PoolId, VolumeId,
+        names::ZpoolName,
+        pool::{PoolAction, PoolUpdate},
         volume::{VolumeOptions, VolumeRequest, VolumeSource, VolumeUpdate},
     },
 };
@@ -128,6 +130,44 @@ fn a_pool_that_was_exported_by_hand_is_left_alone_when_an_operation_waits_in_it(
     appliance.fake.import_pool(guid(&appliance)).unwrap();
     appliance.engine().upkeep().unwrap();
     appliance.check("imported again by hand");
+}
+
+#[test]
+fn new_disks_of_which_nobody_knows_whether_they_are_in_the_pool_are_not_overtaken() {
+    let appliance = Appliance::new();
+    appliance.make_volumes();
+    let engine = appliance.engine();
+    appliance.fake.refuse("partition_disks", Kind::Unclear);
+    let log = PoolAction::AddLog(appliance.uuids(5..=6));
+    let added = engine.act_on_pool(&caller(), PoolId(1), log);
+    assert!(matches!(&added, Err(Error::Busy(message)) if message.contains("within a minute")), "{added:?}");
+    appliance.fake.allow_all();
+    let rename = PoolUpdate { name: Some(name("later")), compression: None, deduplication: None, syncwrite: None };
+    let renamed = engine.update_pool(&caller(), PoolId(1), rename.clone());
+    assert!(matches!(renamed, Err(Error::Busy(_))), "{renamed:?}");
+    let removed = engine.act_on_pool(&caller(), PoolId(1), PoolAction::RemoveLog);
+    assert!(matches!(removed, Err(Error::Busy(_))), "{removed:?}");
+    let deleted = engine.delete_pool(&caller(), PoolId(1), false);
+    assert!(matches!(deleted, Err(Error::Busy(_))), "{deleted:?}");
+    // What is in the pool is changed all the same.
+    let update = VolumeUpdate { name: Some(name("new")), size: None, options: VolumeOptions::default() };
+    engine.update_volume(&caller(), VolumeId(1), update).unwrap();
+    engine.upkeep().unwrap();
+    appliance.check("added in the end");
+    assert_eq!(appliance.fake.world().pools["vpool1"].status.logs.len(), 1);
+    assert_eq!(engine.update_pool(&caller(), PoolId(1), rename).unwrap().name, name("later"));
+
+    appliance.fake.refuse("remove_vdev", Kind::Unclear);
+    let removed = engine.act_on_pool(&caller(), PoolId(1), PoolAction::RemoveLog);
+    assert!(matches!(removed, Err(Error::Busy(_))), "{removed:?}");
+    appliance.fake.allow_all();
+    // The kernel did it all the same.
+    let log = appliance.fake.world().pools["vpool1"].status.logs[0].name.clone();
+    appliance.fake.remove_vdev(&ZpoolName::of(PoolId(1)), &log).unwrap();
+    engine.upkeep().unwrap();
+    appliance.check("removed in the end");
+    // Its disks are unused again.
+    engine.act_on_pool(&caller(), PoolId(1), PoolAction::AddCache(appliance.uuids(5..=6))).unwrap();
 }
 
 #[test]

@@ -171,23 +171,11 @@ sweeps! {
     initialize
     create
     create_that_fails
-    update
-    update_that_fails
-    expand
-    expand_that_fails
-    add_log
-    remove_log
-    add_cache
-    remove_cache
-    add_spare
-    remove_spare
-    remove_spares_that_fails_halfway
-    replace
     delete
     delete_that_is_refused
 }
 
-/// What is inside a pool can't be told while the pool is not here.
+/// What is inside a pool, and how far a change of it came, can't be told while the pool is not here.
 macro_rules! outages {
     ($module:ident, $sweeps:ident: $($name:ident)*) => {
         sweeps! { $module: $($name)* }
@@ -213,6 +201,22 @@ macro_rules! outages {
             }
         )*}
     };
+}
+
+outages! {
+    scenarios, pools_away:
+    update
+    update_that_fails
+    expand
+    expand_that_fails
+    add_log
+    remove_log
+    add_cache
+    remove_cache
+    add_spare
+    remove_spare
+    remove_spares_that_fails_halfway
+    replace
 }
 
 outages! {

@@ -150,7 +150,7 @@ impl Datasets for OpenZfs {
                 Err(error) if messages::is_open(&error.detail) && Instant::now() < deadline => {
                     std::thread::sleep(OPEN_WAIT);
                 }
-                result => return result.map(drop),
+                result => return result.map(drop).map_err(Error::of_one_call),
             }
         }
     }
@@ -228,11 +228,11 @@ impl Datasets for OpenZfs {
 
     fn rollback(&self, snapshot: &SnapshotName) -> Result<()> {
         // Without -r, so that it never destroys what is newer.
-        self.zfs(["rollback", snapshot.as_str()]).output(messages::zfs).map(drop).map_err(unclear)
+        self.zfs(["rollback", snapshot.as_str()]).output(messages::zfs).map(drop).map_err(Error::of_one_call)
     }
 
     fn promote(&self, clone: &DatasetName) -> Result<()> {
-        self.zfs(["promote", clone.as_str()]).output(messages::zfs).map(drop).map_err(unclear)
+        self.zfs(["promote", clone.as_str()]).output(messages::zfs).map(drop).map_err(Error::of_one_call)
     }
 
     fn hold(&self, snapshot: &SnapshotName, tag: &str) -> Result<()> {
@@ -357,10 +357,4 @@ fn numbers(record: &Record) -> Result<VolumeNumbers> {
         available: record.number("available")?,
         referenced: record.number("referenced")?,
     })
-}
-
-/// What is asked of the kernel by one call happens also when the process that asked was ended meanwhile.
-fn unclear(error: Error) -> Error {
-    let kind = if error.kind == Kind::TimedOut { Kind::Unclear } else { error.kind };
-    Error { kind, ..error }
 }

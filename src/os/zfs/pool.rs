@@ -70,7 +70,8 @@ impl OpenZfs {
             self.check_only_uneven(|zpool| zpool.args(["add", "-n", name.as_str()]).args(layout.clone()))?;
         }
         let force = if uneven { &["-f"][..] } else { &[] };
-        self.label(|| self.zpool(["add"]).args(force.iter().copied()).arg(name.as_str()).args(layout.clone()))
+        let add = || self.zpool(["add"]).args(force.iter().copied()).arg(name.as_str()).args(layout.clone());
+        self.label(add).map_err(Error::of_one_call)
     }
 
     /// Runs a verb that partitions disks and opens the partitions.
@@ -163,11 +164,12 @@ impl OpenZfs {
             return Err(Error::new(Kind::Busy, action(), "the spare stands in for a failed disk"));
         }
         let removal = self.zpool(["remove", "-w", name.as_str(), vdev]).limit(Limit::Stall(STALL));
-        removal.output(messages::zpool)?;
-        Ok(())
+        removal.output(messages::zpool).map(drop).map_err(Error::of_one_call)
     }
 
     pub(super) fn import(&self, guid: u64) -> Result<()> {
+        // A disk whose partition table udev reads in this moment would be missing in the pool.
+        self.settle();
         let command = self.zpool(["import", "-N", "-o", "cachefile=none"]).args(search_places()?);
         let result = command.arg(guid.to_string()).limit(Limit::Stall(STALL)).output(messages::zpool);
         match result {
@@ -230,7 +232,7 @@ impl OpenZfs {
     }
 
     pub(super) fn replace(&self, name: &ZpoolName, old: &str, new: &str) -> Result<()> {
-        self.label(|| self.zpool(["replace", name.as_str(), old, new]))
+        self.label(|| self.zpool(["replace", name.as_str(), old, new])).map_err(Error::of_one_call)
     }
 }
 
