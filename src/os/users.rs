@@ -22,6 +22,9 @@ const ACCOUNT_FILES: [&str; 4] = ["/etc/passwd", "/etc/shadow", "/etc/group", "/
 const NO_HOME: &str = "/nonexistent";
 /// Their shell.
 const NO_SHELL: &str = "/usr/sbin/nologin";
+/// The group that they are in besides: sshd lets none of its members in, since an account without a shell could still
+/// have connections led on to what only this machine can reach (`DenyGroups` in packaging/sshd_config.d).
+const MADE_GROUP: &str = "vsnap-account";
 /// Their comment: accounts of the system have the same home and shell, and no password either.
 const COMMENT: &str = "vSnap account";
 
@@ -82,12 +85,14 @@ impl Users {
     pub fn create(&self, name: &UserName, password: &Password) -> Result<()> {
         group()?;
         if self.is_half_made(name)? {
+            self.add_to(MADE_GROUP, name)?;
             self.grant(name)?;
             self.set_samba_password(name, password)?;
             return self.set_unix_password(name, password);
         }
-        let flags = ["--no-create-home", "--home-dir", NO_HOME, "--shell", NO_SHELL, "--groups", GROUP];
-        self.useradd.command(flags).args(["--comment", COMMENT]).arg(name.as_str()).output(classify)?;
+        let flags = ["--no-create-home", "--home-dir", NO_HOME, "--shell", NO_SHELL, "--comment", COMMENT];
+        let groups = format!("{GROUP},{MADE_GROUP}");
+        self.useradd.command(flags).args(["--groups", &groups, name.as_str()]).output(classify)?;
         let passwords = self.set_samba_password(name, password).and_then(|()| self.set_unix_password(name, password));
         passwords.inspect_err(|_| {
             // The account is new, so nobody misses it.
@@ -138,7 +143,11 @@ impl Users {
     pub fn grant(&self, name: &UserName) -> Result<()> {
         group()?;
         self.require(name)?;
-        self.gpasswd.command(["-a", name.as_str(), GROUP]).output(classify).map(drop)
+        self.add_to(GROUP, name)
+    }
+
+    fn add_to(&self, group: &str, name: &UserName) -> Result<()> {
+        self.gpasswd.command(["-a", name.as_str(), group]).output(classify).map(drop)
     }
 
     /// See [`super::Machine::revoke_user`]. No error when it was no member. The group goes last, so that one who was put

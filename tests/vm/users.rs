@@ -14,6 +14,18 @@ fn remove_accounts(bed: &Bed) {
     bed.try_shell("for u in second-admin plain; do smbpasswd -x $u; userdel $u; done");
 }
 
+/// Whether sshd leads this user's connection on to the API.
+fn led_on_by_ssh(bed: &Bed, user: &str, password: &str) -> bool {
+    bed.shell(&format!("printf '#!/bin/sh\\necho {password}\\n' > /tmp/ask && chmod 700 /tmp/ask"));
+    let said = bed.shell(&format!(
+        "(echo; sleep 3) | SSH_ASKPASS=/tmp/ask SSH_ASKPASS_REQUIRE=force timeout 60 ssh -o StrictHostKeyChecking=no \
+         -o UserKnownHostsFile=/dev/null -o PubkeyAuthentication=no -o NumberOfPasswordPrompts=1 -W 127.0.0.1:8900 \
+         {user}@127.0.0.1 2>&1; echo \"exit $?\"; rm /tmp/ask"
+    ));
+    assert!(said.ends_with("exit 0") || said.contains("Permission denied"), "{said}");
+    said.ends_with("exit 0")
+}
+
 #[test]
 fn accounts_follow_the_operating_system() {
     let bed = Bed::fresh();
@@ -30,6 +42,11 @@ fn accounts_follow_the_operating_system() {
     assert!(uids.is_sorted());
     assert!(bed.shell("pdbedit -L").contains("second-admin:"), "Samba knows the user");
     bed.shell("smbclient -L localhost -U second-admin%first-secret >/dev/null");
+
+    // It is none for SSH, not even to have connections led on to what only the appliance reaches; others are.
+    bed.shell("useradd plain && echo plain:plain-secret | chpasswd");
+    assert!(led_on_by_ssh(&bed, "plain", "plain-secret"));
+    assert!(!led_on_by_ssh(&bed, "second-admin", "first-secret"));
 
     // A cached credential ends with the password.
     bed.shell("printf 'second-secret' | vsnap user update second-admin --password-stdin");
