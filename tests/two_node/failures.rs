@@ -40,6 +40,20 @@ fn a_partner_that_stays_away_fails_the_session_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn a_partner_that_keeps_nothing_of_what_it_takes_fails_the_session() {
+    let (pair, volume, relationship) = Pair::with_relationship();
+    pair.a.sync(&relationship);
+    // More than counts as progress.
+    pair.a.write(volume, &[7; 3 << 20]);
+    pair.b.os.refuse("receive", Kind::TimedOut);
+    let message = pair.a.fail(&relationship);
+    assert!(message.contains("given up after 3 s"), "{message}");
+    pair.b.os.allow_all();
+    pair.a.sync(&relationship);
+    assert_eq!(pair.b.read(pair.replica(&relationship)).unwrap().len(), 3 << 20);
+}
+
+#[test]
 fn strangers_on_the_replica_are_left_alone_and_told() {
     let (pair, volume, relationship) = Pair::with_relationship();
     pair.a.sync(&relationship);

@@ -20,6 +20,18 @@ pub(super) struct Progress {
     stream: Mutex<Option<Stream>>,
     message: Mutex<Option<String>>,
     address: Mutex<Option<Address>>,
+    start: Mutex<Start>,
+}
+
+/// How far the replica is: its newest snapshot, and of the interrupted stream that it keeps the guid and the bytes.
+pub(super) type Kept = (Option<u64>, Option<(u64, u64)>);
+
+/// Where the attempts began.
+#[derive(Default)]
+struct Start {
+    last: Option<Kept>,
+    /// Whether the last two began at the same place.
+    stands: bool,
 }
 
 /// The stream that is being sent.
@@ -52,6 +64,18 @@ impl Progress {
     /// Where it was reached last.
     pub fn address(&self) -> Option<Address> {
         self.address.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An attempt begins where the replica is.
+    pub fn begins_at(&self, kept: Kept) {
+        let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
+        start.stands = start.last == Some(kept);
+        start.last = Some(kept);
+    }
+
+    /// Whether nothing of what the attempt before this one sent was kept.
+    pub fn stands(&self) -> bool {
+        self.start.lock().unwrap_or_else(PoisonError::into_inner).stands
     }
 
     /// A stream of about `total` bytes begins.

@@ -24,7 +24,7 @@ use crate::{
         self, Kind,
         link::{Pump, widen},
         process::Stream,
-        stream::{Base, Sending},
+        stream::{Base, Sending, TokenFacts},
     },
     types::{
         Name, SessionId, SnapshotId, SystemId,
@@ -38,7 +38,7 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 /// How much is moved at once.
 const PIECE: usize = 1 << 20;
-/// An attempt that sent so many bytes got on, so that patience begins anew.
+/// An attempt that sent so many bytes got on, so that patience begins anew, unless nothing of it is kept.
 const GETS_ON: u64 = 1 << 20;
 /// How long the partner gets to say why it takes no more.
 const LAST_WORDS: Duration = Duration::from_secs(20);
@@ -98,7 +98,7 @@ impl Engine {
                 session.address = address.or(session.address.take());
             })
             .map_err(words)?;
-            if sent >= GETS_ON {
+            if sent >= GETS_ON && !control.progress.stands() {
                 (since, pause) = (Instant::now(), FIRST);
             }
             // What was of no use has been replaced.
@@ -243,14 +243,19 @@ impl Engine {
         let Answer::State { snapshots, token, volume_name } = answer else {
             return Err(fresh(senseless(&source.partner).into()));
         };
+        let interrupted = match token.as_deref() {
+            Some(token) => self.token_facts(token).map_err(|error| fresh(error.into()))?,
+            None => None,
+        };
+        let kept = interrupted.as_ref().map(|token| (token.guid, token.bytes));
+        control.progress.begins_at((snapshots.last().map(|snapshot| snapshot.guid), kept));
         let facts = Facts {
             wanted: row.guid.unwrap_or(0),
             source: source.points.clone(),
             replica: snapshots.iter().map(|snapshot| snapshot.guid).collect(),
-            interrupted: match token.as_deref().filter(|_| resumable) {
-                Some(token) => self.interrupted(token).map_err(|error| fresh(error.into()))?,
-                None => None,
-            },
+            interrupted: interrupted
+                .filter(|_| resumable)
+                .map(|token| Interrupted { guid: token.guid, base: token.base }),
             has_token: token.is_some(),
         };
         let common = facts.replica.iter().rev().find_map(|guid| source.numbers.get(guid)).copied();
@@ -280,12 +285,12 @@ impl Engine {
     }
 
     /// What a token says that fits this side; one that can't be read is as good as none.
-    fn interrupted(&self, token: &str) -> Result<Option<Interrupted>> {
+    fn token_facts(&self, token: &str) -> Result<Option<TokenFacts>> {
         let facts = self.zfs.read_token(token)?;
         if facts.is_none() {
             tracing::warn!(token, "what an interrupted stream left can't be read, so it begins anew");
         }
-        Ok(facts.map(|facts| Interrupted { guid: facts.guid, base: facts.base }))
+        Ok(facts)
     }
 
     fn send_step(
