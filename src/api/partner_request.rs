@@ -9,8 +9,8 @@ use crate::{
     types::{
         Invalid,
         partner::{
-            API_PORT, Address, Introduction, PartnerRequest, PartnerUpdate, PreferencesUpdate, PublicKey, SSH_PORT,
-            check_rate,
+            API_PORT, Address, Fingerprint, Introduction, PartnerRequest, PartnerUpdate, PreferencesUpdate, PublicKey,
+            SSH_PORT, check_rate,
         },
         user::Password,
     },
@@ -26,6 +26,10 @@ pub(super) struct NewPartner {
     /// That user's password there: for one exchange of addresses and keys, then forgotten. No answer ever has it.
     #[schema(value_type = String, format = Password)]
     remote_pass: Secret,
+    /// SHA-256 of the certificate that the other one must show, 64 hexadecimal digits, as `openssl x509 -fingerprint
+    /// -sha256` prints them there. Another certificate is 502, and is told nothing. When this is left out the certificate
+    /// is not checked, since appliances make their own.
+    remote_fingerprint: Option<String>,
     /// Where the other one reaches this appliance. When it is left out: the address that this appliance has on the way
     /// to the other one.
     local_addr: Option<String>,
@@ -121,6 +125,8 @@ impl TryFrom<NewPartner> for PartnerRequest {
             return Err(Invalid::new("remote_pass", "is no password: it is empty, or has a control character").into());
         }
         let local_address = body.local_addr.map(|text| Address::new("local_addr", &text)).transpose()?;
+        let fingerprint =
+            body.remote_fingerprint.map(|text| Fingerprint::new("remote_fingerprint", &text)).transpose()?;
         let local_api_port = body.local_api_port.map(|number| port("local_api_port", number)).transpose()?;
         Ok(PartnerRequest {
             remote_address: Address::new("remote_addr", &body.remote_addr)?,
@@ -128,6 +134,7 @@ impl TryFrom<NewPartner> for PartnerRequest {
             remote_ssh_port: port_or("remote_ssh_port", body.remote_ssh_port, SSH_PORT)?,
             user: login_name("remote_user", body.remote_user)?,
             password: Password::given(password),
+            fingerprint,
             local_address,
             local_api_port,
             local_ssh_port: port_or("local_ssh_port", body.local_ssh_port, SSH_PORT)?,
@@ -214,6 +221,22 @@ mod tests {
         let request = PartnerRequest::try_from(from_value::<NewPartner>(full).unwrap()).unwrap();
         assert_eq!((request.local_api_port, request.remote_api_port, request.remote_ssh_port), (Some(1), 65535, 2222));
         assert_eq!(request.local_address.unwrap().as_str(), "fe80::1");
+    }
+
+    #[test]
+    fn a_fingerprint_may_have_colons() {
+        let read = |text: &str| {
+            let mut given = body();
+            given["remote_fingerprint"] = json!(text);
+            PartnerRequest::try_from(from_value::<NewPartner>(given).unwrap()).map(|request| request.fingerprint)
+        };
+        let bare = "ab".repeat(32);
+        let colons = ["AB"; 32].join(":");
+        assert_eq!(read(&bare).unwrap().unwrap().to_string(), colons);
+        assert_eq!(read(&colons).unwrap(), read(&bare).unwrap());
+        for bad in ["", "ab", &bare[1..], &format!("{bare}0"), &bare.replace('a', "g"), &"ä".repeat(64)] {
+            assert!(read(bad).unwrap_err().to_string().starts_with("remote_fingerprint: "), "{bad}");
+        }
     }
 
     #[test]

@@ -14,11 +14,11 @@ use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
-use sha2::{Digest, Sha256};
 
 use crate::{
     config::Config,
     os::{self, file},
+    types::partner::Fingerprint,
 };
 
 /// Ten years: clients pin this very certificate, since no authority vouches for it, so each renewal means work at
@@ -104,8 +104,8 @@ impl Files {
             self.make_when_needed(subject)?;
         }
         let (chain, key) = self.read()?;
-        let fingerprint = fingerprint(&chain[0]);
-        tracing::info!(certificate = %self.certificate.display(), fingerprint, "certificate loaded");
+        let fingerprint = Fingerprint::of(&chain[0]);
+        tracing::info!(certificate = %self.certificate.display(), %fingerprint, "certificate loaded");
         server_config(chain, key)
             .map_err(|error| Error::Content { path: self.certificate.clone(), message: error.to_string() })
     }
@@ -202,12 +202,6 @@ fn outlives(certificate: &CertificateDer<'static>, time: SystemTime) -> bool {
     };
     let time = UnixTime::since_unix_epoch(time.duration_since(UNIX_EPOCH).unwrap_or_default());
     verifier.verify_server_cert(certificate, &[], &name, &[], time).is_ok()
-}
-
-/// SHA-256 of the certificate, as browsers and `openssl x509 -fingerprint -sha256` show it.
-fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let digest = Sha256::digest(certificate);
-    digest.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }
 
 #[cfg(test)]

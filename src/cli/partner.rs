@@ -22,6 +22,7 @@ Examples:
   vsnap partner add backup2.example.com --remote-user admin
                                         asks for that user's password there
   vsnap partner add 192.168.7.2 --remote-user admin --password-stdin < file
+  vsnap partner add 10.1.0.7 --remote-user admin --remote-fingerprint AB:01:...
   vsnap partner list                    all partners
   vsnap partner show backup2.example.com
   vsnap partner update backup2.example.com --rate-limit 50M
@@ -76,6 +77,10 @@ pub(super) struct Add {
     /// A user of that appliance
     #[arg(long, value_name = "NAME", alias = "remote_user")]
     remote_user: String,
+    /// SHA-256 of its certificate, which is checked before it is told anything; on that appliance: `openssl x509 -noout
+    /// -fingerprint -sha256 -in /var/lib/vsnap/tls/self-signed.crt`
+    #[arg(long, value_name = "HEX", alias = "remote_fingerprint")]
+    remote_fingerprint: Option<String>,
     /// Read that user's password from the first line of standard input
     #[arg(long)]
     password_stdin: bool,
@@ -152,6 +157,9 @@ impl Verb {
 impl Add {
     fn run(&self, session: &Session) -> Result {
         let mut body = json!({ "remote_addr": self.address, "remote_user": self.remote_user });
+        if let Some(fingerprint) = &self.remote_fingerprint {
+            body["remote_fingerprint"] = json!(fingerprint);
+        }
         if let Some(address) = &self.local_addr {
             body["local_addr"] = json!(address);
         }

@@ -4,6 +4,7 @@
 //! one ([`zfs::OpenZfs`], [`machine::Linux`], [`LinuxExports`], [`ssh::OpenSsh`]) and [`fake::FakeOs`], which behaves like it and can refuse or stop on demand.
 //! The same contract tests (`tests/os`) run on both, so that the fake can't drift.
 
+mod certificate;
 pub mod command;
 mod dataset;
 pub mod disks;

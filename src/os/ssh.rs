@@ -20,6 +20,7 @@ use std::{
 
 use super::{
     Error, Kind, Result,
+    certificate::Check,
     command::Tool,
     exports::Applied,
     file,
@@ -113,25 +114,28 @@ impl Peers for OpenSsh {
     fn introduce(&self, request: &PartnerRequest, introduction: &Introduction) -> Result<Introduction> {
         let place = request.remote_address.with_port(request.remote_api_port);
         let fault = |kind, detail: String| Error::new(kind, format!("introducing this appliance to {place}"), detail);
-        let unreachable = |error: reqwest::Error| fault(Kind::Other, innermost(&error));
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        // Appliances have certificates that they made themselves. Who answers proves to be the one that the administrator
-        // meant by knowing what the link is pinned to afterwards.
+        let check = Check::new(request.fingerprint.clone());
+        let tls = check.client_config().map_err(|error| fault(Kind::Other, error.to_string()))?;
         let client = reqwest::blocking::Client::builder()
-            .tls_danger_accept_invalid_certs(true)
+            .tls_backend_preconfigured(tls)
             .https_only(true)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(CONNECT_SECONDS.into()))
             .timeout(INTRODUCTION_TIME)
             .build()
-            .map_err(unreachable)?;
+            .map_err(|error| fault(Kind::Other, innermost(&error)))?;
+        let unreachable =
+            |error: reqwest::Error| fault(Kind::Other, check.fault().unwrap_or_else(|| innermost(&error)));
         let post = client.post(format!("https://{place}/api/partner/pairing"));
         let answer = post
             .basic_auth(&request.user, Some(request.password.expose()))
             .json(introduction)
             .send()
             .map_err(unreachable)?;
+        if let (None, Some(fingerprint)) = (&request.fingerprint, check.shown()) {
+            tracing::warn!(%place, %fingerprint, "the certificate was not checked, since no fingerprint was given");
+        }
         let status = answer.status();
         let text = answer.text().map_err(unreachable)?;
         if status.is_success() {

@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{Epoch, Invalid, SystemId, share::is_host_name, user::Password};
 
@@ -111,6 +112,39 @@ impl From<PublicKey> for String {
     }
 }
 
+/// SHA-256 of a certificate, as browsers and `openssl x509 -fingerprint -sha256` show it: `AB:01:...`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// Digits of one, without colons.
+    const DIGITS: usize = 64;
+
+    /// Of a certificate in DER.
+    pub fn of(certificate: &[u8]) -> Self {
+        let digest = Sha256::digest(certificate);
+        Fingerprint(digest.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":"))
+    }
+
+    /// Reads what came in as member `field`, with or without colons, in either case.
+    pub fn new(field: &str, text: &str) -> Result<Self, Invalid> {
+        let digits: Vec<char> = text.chars().filter(|letter| *letter != ':').collect();
+        if digits.len() != Self::DIGITS || !digits.iter().all(char::is_ascii_hexdigit) {
+            let advice = "is no SHA-256 of a certificate: 64 hexadecimal digits, as `openssl x509 -fingerprint -sha256` \
+                          prints them";
+            return Err(Invalid::new(field, advice));
+        }
+        let pairs = digits.chunks(2).map(|pair| pair.iter().collect::<String>().to_ascii_uppercase());
+        Ok(Fingerprint(pairs.collect::<Vec<_>>().join(":")))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 /// What two appliances tell each other when they become partners: who they are, where they are reached, and which keys
 /// prove it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +178,8 @@ pub struct PartnerRequest {
     pub user: String,
     /// That user's password there: for one exchange, never kept.
     pub password: Password,
+    /// The certificate that the partner's API must show before it is told anything; any when it is not given.
+    pub fingerprint: Option<Fingerprint>,
     /// Where this appliance is reached; found out when it is not given.
     pub local_address: Option<Address>,
     /// Port of this appliance's API.

@@ -375,6 +375,7 @@ pub fn partner_request(address: &Address) -> PartnerRequest {
         remote_ssh_port: 22,
         user: USER.to_owned(),
         password: Password::given(PASSWORD),
+        fingerprint: None,
         local_address: None,
         local_api_port: None,
         local_ssh_port: 22,

@@ -112,6 +112,30 @@ fn another_host_key_is_refused_until_it_is_renewed() {
 }
 
 #[test]
+fn who_shows_another_certificate_than_was_asked_for_is_told_nothing() {
+    let pair = Pair::new();
+    let (user, password) = pair.b.user();
+    let add = |fingerprint: &str| {
+        let output = pair.a.try_shell(&format!(
+            "printf '%s\\n' '{password}' | vsnap partner add {ADDRESS_B} --remote-user {user} --password-stdin \
+             --remote-fingerprint {fingerprint} 2>&1"
+        ));
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let asked = || pair.b.shell("journalctl -u vsnapd --no-pager | grep -c 'POST /api/partner/pairing' || true");
+    let before = asked();
+    let (added, said) = add(&"ab".repeat(32));
+    assert!(!added && said.contains("shows another certificate"), "{said}");
+    assert_eq!(asked(), before, "not even the user's name");
+    let certificate = "sed '/CERTIFICATE/d' /var/lib/vsnap/tls/self-signed.crt | base64 -d | sha256sum | cut -c 1-64";
+    let meant = pair.b.shell(certificate);
+    assert!(said.replace(':', "").to_lowercase().contains(&meant), "it says which one it saw: {said}");
+    let (added, said) = add(&meant);
+    assert!(added && said.contains(&pair.id_b), "{said}");
+    assert_ne!(asked(), before);
+}
+
+#[test]
 fn data_is_taken_over_an_interface_with_repl_alone() {
     let pair = Pair::new();
     let (_, relationship) = pair.filesystem("data", 1);
