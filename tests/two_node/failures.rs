@@ -45,7 +45,7 @@ fn a_partner_that_keeps_nothing_of_what_it_takes_fails_the_session() {
     pair.a.sync(&relationship);
     // More than counts as progress.
     pair.a.write(volume, &[7; 3 << 20]);
-    pair.b.os.refuse("receive", Kind::TimedOut);
+    pair.b.os.refuse("take_in", Kind::TimedOut);
     let message = pair.a.fail(&relationship);
     assert!(message.contains("given up after 3 s"), "{message}");
     pair.b.os.allow_all();

@@ -20,19 +20,11 @@ pub(super) struct Progress {
     stream: Mutex<Option<Stream>>,
     message: Mutex<Option<String>>,
     address: Mutex<Option<Address>>,
-    start: Mutex<Start>,
+    start: Mutex<Option<(Kept, Instant)>>,
 }
 
 /// How far the replica is: its newest snapshot, and of the interrupted stream that it keeps the guid and the bytes.
 pub(super) type Kept = (Option<u64>, Option<(u64, u64)>);
-
-/// Where the attempts began.
-#[derive(Default)]
-struct Start {
-    last: Option<Kept>,
-    /// Whether the last two began at the same place.
-    stands: bool,
-}
 
 /// The stream that is being sent.
 struct Stream {
@@ -68,14 +60,12 @@ impl Progress {
 
     /// An attempt begins where the replica is.
     pub fn begins_at(&self, kept: Kept) {
-        let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
-        start.stands = start.last == Some(kept);
-        start.last = Some(kept);
+        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = Some((kept, Instant::now()));
     }
 
-    /// Whether nothing of what the attempt before this one sent was kept.
-    pub fn stands(&self) -> bool {
-        self.start.lock().unwrap_or_else(PoisonError::into_inner).stands
+    /// Where and when the last attempt began that got so far.
+    pub fn start(&self) -> Option<(Kept, Instant)> {
+        *self.start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A stream of about `total` bytes begins.

@@ -38,7 +38,7 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 /// How much is moved at once.
 const PIECE: usize = 1 << 20;
-/// An attempt that sent so many bytes got on, so that patience begins anew, unless nothing of it is kept.
+/// An attempt that sent so many bytes got on, so that patience begins anew.
 const GETS_ON: u64 = 1 << 20;
 /// How long the partner gets to say why it takes no more.
 const LAST_WORDS: Duration = Duration::from_secs(20);
@@ -86,6 +86,8 @@ impl Engine {
         .map_err(words)?;
         let patience = Duration::from_secs(self.config.replication.retry_seconds);
         let (mut since, mut pause, mut resumable) = (Instant::now(), FIRST, true);
+        // Whether what an attempt sent is kept shows when the next one begins: where, and since when it is there.
+        let (mut place, mut there_since) = (None, since);
         loop {
             let row = self.session_row(id).map_err(words)?;
             let (trouble, resumed) = match self.attempt(&row, control, resumable) {
@@ -98,8 +100,14 @@ impl Engine {
                 session.address = address.or(session.address.take());
             })
             .map_err(words)?;
-            if sent >= GETS_ON && !control.progress.stands() {
-                (since, pause) = (Instant::now(), FIRST);
+            if let Some((kept, began)) = control.progress.start() {
+                if place.replace(kept) != Some(kept) {
+                    there_since = began;
+                }
+                // When all attempts of so long a time came to nothing, the bytes of one more are no progress.
+                if sent >= GETS_ON && began.saturating_duration_since(there_since) < patience {
+                    (since, pause) = (Instant::now(), FIRST);
+                }
             }
             // What was of no use has been replaced.
             resumable |= !resumed && sent > 0;
@@ -128,6 +136,7 @@ impl Engine {
                 return self.stopped(&row, control);
             };
             since += queued;
+            there_since += queued;
             pause = (pause * 2).min(LONGEST);
         }
     }

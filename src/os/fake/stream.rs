@@ -284,7 +284,7 @@ impl FakeOs {
                 break;
             }
         }
-        self.effect("receive", |world| world.take_in(receiving, cargo_number, (&cargo, came)))
+        self.effect("take_in", |world| world.take_in(receiving, cargo_number, (&cargo, came)))
     }
 }
 
