@@ -85,6 +85,15 @@ impl Disks {
         instruct("/sys/class/nvme", "rescan_controller", "1");
         // Disks that are there already may have grown.
         instruct("/sys/class/scsi_disk", "device/rescan", "1");
+        // And udev may have missed that somebody wrote to them. Only hardware has this file: no zvol, no loop device.
+        for name in file::names(Path::new("/sys/block"))? {
+            let disk = Path::new("/sys/block").join(name);
+            if disk.join("device").exists()
+                && let Err(error) = file::instruct(&disk.join("uevent"), "change")
+            {
+                tracing::warn!(%error, "udev could not be told to look at a disk");
+            }
+        }
         self.settle()
     }
 

@@ -38,6 +38,32 @@ fn a_disk_that_is_plugged_in_while_running_is_found_by_a_rescan() {
     assert_eq!(back["used_as"], "unused");
 }
 
+/// As when udev has lost the watch that tells it who writes to a disk.
+#[test]
+fn a_cleared_disk_is_unused_also_when_udev_does_not_watch_it() {
+    let bed = Bed::fresh();
+    let uuid = bed.equal_disks(1).remove(0);
+    let name = bed.kernel_name(&uuid);
+    let look = format!("udevadm trigger --action=change --settle /dev/{name}");
+    let rules = "/run/udev/rules.d/99-nowatch.rules";
+    let _watched = bed.afterwards(format!("rm -f {rules}; udevadm control --reload; {look}"));
+    bed.shell(&format!(
+        "mkdir -p /run/udev/rules.d && echo 'KERNEL==\"{name}\", OPTIONS+=\"nowatch\"' > {rules} && \
+         udevadm control --reload && {look}"
+    ));
+    let id = bed.create_pool("unwatched", "raid0", std::slice::from_ref(&uuid));
+    bed.shell(&look);
+    bed.delete(&format!("/api/pool/{id}")).ok();
+    assert_eq!(disk(&bed, &uuid).unwrap()["used_as"], "unused");
+    // Written to and cleared by hand, which a rescan finds.
+    bed.shell(&format!("echo ',,L' | sfdisk -q /dev/{name}; {look}"));
+    assert_eq!(disk(&bed, &uuid).unwrap()["used_as"], "partitioned");
+    bed.shell(&format!("wipefs -qa /dev/{name} && blockdev --rereadpt /dev/{name}; udevadm settle"));
+    assert_eq!(disk(&bed, &uuid).unwrap()["used_as"], "partitioned", "udev has not seen it");
+    bed.post("/api/disk", json!({"action": "rescan"})).ok();
+    assert_eq!(disk(&bed, &uuid).unwrap()["used_as"], "unused");
+}
+
 #[test]
 fn what_is_on_a_disk_is_told() {
     let bed = Bed::fresh();

@@ -151,7 +151,8 @@ impl Disks {
             Refusal::Failed(error) => error,
         })?
         else {
-            return Ok(());
+            drop(claim);
+            return self.look_again(&device);
         };
         // The tools claim the disk themselves, and refuse if someone else was quicker.
         drop(claim);
@@ -162,13 +163,21 @@ impl Disks {
             self.wipefs.command(["--all", "--quiet", node]).output(|_| Kind::Other)?;
         }
         self.reread_partitions(&device.node)?;
-        self.settle()?;
+        self.look_again(&device)?;
         match self.probe(path) {
             Ok(DiskUse::Unused) => Ok(()),
             Ok(used) => Err(Error::new(Kind::Other, action, format!("it still shows {used:?}"))),
             Err(error) if error.kind == Kind::Missing => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Has udev look at a disk once more, also when nothing was to be cleared. Usually it does by itself when somebody has
+    /// written to one, but it may have lost the watch that tells it ("Failed to add inotify watch" in its log), and lists
+    /// would have the disk partitioned for ever.
+    fn look_again(&self, device: &Device) -> Result<()> {
+        file::instruct(&device.sysfs.join("uevent"), "change")?;
+        self.settle()
     }
 
     /// Has the kernel forget the partitions of a table that is gone. It refuses while udev looks at one of them, as it does
