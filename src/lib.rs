@@ -37,6 +37,7 @@
 //! | what is sent in a replication session, and what the next one builds on | `engine/session/source.rs`, `plan.rs`, `base.rs` |
 //! | how a stream gets from `zfs send` to SSH | [`os::link`] |
 //! | what partners say to each other, and who answers | [`types::link`], `engine/link_serve.rs` |
+//! | which certificate a new partner must show | `os/certificate.rs`; the fingerprint comes from [`types::partner`] |
 //! | a key of the configuration file | [`config`] |
 
 pub mod api;
